@@ -1,0 +1,72 @@
+#include "platform/cpu_facts.h"
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "platform/cgroup.h"
+
+#ifdef __linux__
+#include <sched.h>
+
+#include <vector>
+#endif
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#endif
+
+namespace mlx_flash {
+
+namespace {
+
+#ifdef __linux__
+int affinity_cpus() {
+  // The kernel refuses sets smaller than its own, whose size it does not tell.
+  for (int cpus = 1024; cpus <= (1 << 20); cpus *= 2) {
+    const size_t bytes = CPU_ALLOC_SIZE(cpus);
+    std::vector<char> memory(bytes);
+    auto* set = reinterpret_cast<cpu_set_t*>(memory.data());
+    if (sched_getaffinity(0, bytes, set) == 0) {
+      return CPU_COUNT_S(bytes, set);
+    }
+  }
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+#else
+int affinity_cpus() {
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+#endif
+
+} // namespace
+
+int usable_cpus(const std::filesystem::path& root) {
+  int cpus = affinity_cpus();
+  if (const auto quota = cgroup_cpu_quota(root)) {
+    // A quota may be a huge number: compare before converting.
+    cpus = static_cast<int>(std::min<double>(cpus, std::ceil(*quota)));
+  }
+  return std::max(cpus, 1);
+}
+
+std::string cpu_name() {
+#ifdef __APPLE__
+  char name[256] = {};
+  size_t size = sizeof(name) - 1;
+  if (sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0) {
+    return name;
+  }
+  return {};
+#else
+  const std::string text =
+      read_kernel_file("/proc/cpuinfo").value_or(std::string());
+  const size_t at = text.find("model name");
+  const size_t colon = at == std::string::npos ? at : text.find(": ", at);
+  if (colon == std::string::npos) {
+    return {};
+  }
+  return text.substr(colon + 2, text.find('\n', colon) - colon - 2);
+#endif
+}
+
+} // namespace mlx_flash

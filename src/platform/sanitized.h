@@ -1,0 +1,19 @@
+// For tests: whether a sanitizer is at work, whose allocator and memory are
+// not the program's own.
+#pragma once
+
+namespace mlx_flash {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
+} // namespace mlx_flash
