@@ -1,0 +1,298 @@
+#include "storage/uring_reader.h"
+
+#ifdef MLX_FLASH_HAVE_URING
+
+#include <liburing.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/aligned_buffer.h"
+#include "base/error.h"
+#include "storage/request_queue.h"
+
+namespace mlx_flash {
+
+namespace {
+
+bool is_transient(int result) {
+  return result == -EINTR || result == -EAGAIN || result == -EBUSY;
+}
+
+struct CloseRing {
+  void operator()(io_uring* ring) const {
+    io_uring_queue_exit(ring);
+    delete ring;
+  }
+};
+using Ring = std::unique_ptr<io_uring, CloseRing>;
+
+class UringReader : public Reader {
+ public:
+  // `ring` has `options.depth` entries or more.
+  UringReader(
+      Ring ring,
+      std::vector<DirectFile> files,
+      const ReaderOptions& options)
+      : files_(std::move(files)),
+        block_bytes_(options.block_bytes),
+        staging_(static_cast<size_t>(options.depth) * options.block_bytes),
+        queue_(files_, options.block_bytes),
+        flights_(static_cast<size_t>(options.depth)),
+        ring_(std::move(ring)) {
+    for (uint32_t i = 0; i < flights_.size(); ++i) {
+      idle_.push_back(i);
+    }
+    register_files();
+    register_staging();
+  }
+
+  // The kernel writes into staging and into callers' memory until the last
+  // read has ended.
+  ~UringReader() override {
+    while (idle_.size() < flights_.size()) {
+      io_uring_cqe* cqe = nullptr;
+      const int result = io_uring_submit_and_wait(ring_.get(), 1);
+      if (result < 0 && !is_transient(result)) {
+        break;
+      }
+      while (io_uring_peek_cqe(ring_.get(), &cqe) == 0) {
+        idle_.push_back(static_cast<uint32_t>(cqe->user_data));
+        io_uring_cqe_seen(ring_.get(), cqe);
+      }
+    }
+  }
+
+  std::string_view name() const override {
+    return "uring";
+  }
+
+  void submit(std::span<const ReadRequest> requests) override {
+    for (const auto& request : requests) {
+      queue_.push(request);
+    }
+    start();
+    enter(0);
+  }
+
+  size_t wait(std::vector<ReadCompletion>& completions) override {
+    reap();
+    while (!queue_.has_completions() && queue_.outstanding() > 0) {
+      enter(1);
+      reap();
+    }
+    enter(0);
+    return queue_.take(completions);
+  }
+
+  size_t poll(std::vector<ReadCompletion>& completions) override {
+    reap();
+    enter(0);
+    return queue_.take(completions);
+  }
+
+  size_t outstanding() const override {
+    return queue_.outstanding();
+  }
+  uint64_t device_bytes() const override {
+    return device_bytes_;
+  }
+  uint64_t staging_bytes() const override {
+    return staging_.size();
+  }
+
+ private:
+  // A window at the device. Its number is that of its staging block.
+  struct Flight {
+    uint32_t request = 0;
+    uint32_t file = 0;
+    bool straight = false;
+    WindowRead read;
+  };
+
+  void register_files() {
+    std::vector<int> descriptors;
+    for (const auto& file : files_) {
+      descriptors.push_back(file.descriptor());
+    }
+    fixed_files_ = !descriptors.empty() &&
+        io_uring_register_files(
+            ring_.get(),
+            descriptors.data(),
+            static_cast<unsigned>(descriptors.size())) == 0;
+  }
+
+  // Refused where the limit on locked memory (RLIMIT_MEMLOCK) is small.
+  void register_staging() {
+    std::vector<iovec> blocks;
+    for (size_t i = 0; i < flights_.size(); ++i) {
+      blocks.push_back({staging_block(i), block_bytes_});
+    }
+    fixed_staging_ =
+        io_uring_register_buffers(
+            ring_.get(), blocks.data(), static_cast<unsigned>(blocks.size())) ==
+        0;
+  }
+
+  std::byte* staging_block(size_t flight) const {
+    return staging_.data() + flight * block_bytes_;
+  }
+
+  // Puts reads into the ring while there are any and the depth allows.
+  void start() {
+    while (!idle_.empty()) {
+      const auto piece = queue_.next();
+      if (!piece) {
+        return;
+      }
+      const uint32_t number = idle_.back();
+      idle_.pop_back();
+      flights_[number] = {
+          piece->request,
+          piece->file,
+          piece->window.straight,
+          WindowRead(
+              piece->window,
+              files_[piece->file].alignment(),
+              staging_block(number))};
+      prepare(number);
+    }
+  }
+
+  // The ring has as many entries as there are flights, so one is free.
+  void prepare(uint32_t number) {
+    const Flight& flight = flights_[number];
+    const auto target = flight.read.target();
+    io_uring_sqe* sqe = io_uring_get_sqe(ring_.get());
+    const int file = fixed_files_ ? static_cast<int>(flight.file)
+                                  : files_[flight.file].descriptor();
+    const auto bytes = static_cast<unsigned>(target.size());
+    if (fixed_staging_ && !flight.straight) {
+      io_uring_prep_read_fixed(
+          sqe,
+          file,
+          target.data(),
+          bytes,
+          flight.read.offset(),
+          static_cast<int>(number));
+    } else {
+      io_uring_prep_read(sqe, file, target.data(), bytes, flight.read.offset());
+    }
+    if (fixed_files_) {
+      sqe->flags |= IOSQE_FIXED_FILE;
+    }
+    sqe->user_data = number;
+    device_bytes_ += target.size();
+  }
+
+  // Hands what was prepared to the kernel and waits for `completions`.
+  void enter(unsigned completions) {
+    if (completions == 0 && io_uring_sq_ready(ring_.get()) == 0) {
+      return;
+    }
+    const int result = io_uring_submit_and_wait(ring_.get(), completions);
+    if (result < 0 && !is_transient(result)) {
+      fail(
+          ErrorCode::io,
+          "[reader] io_uring failed: {}; use the pread reader",
+          std::strerror(-result));
+    }
+  }
+
+  // Takes what the kernel has completed and prepares what follows from it.
+  void reap() {
+    io_uring_cqe* cqe = nullptr;
+    while (io_uring_peek_cqe(ring_.get(), &cqe) == 0) {
+      const auto number = static_cast<uint32_t>(cqe->user_data);
+      const int result = cqe->res;
+      io_uring_cqe_seen(ring_.get(), cqe);
+      take(number, result);
+    }
+    start();
+  }
+
+  void take(uint32_t number, int result) {
+    Flight& flight = flights_[number];
+    const DirectFile& file = files_[flight.file];
+    if (!file.is_direct() && result > 0) {
+      file.drop_cache(flight.read.offset(), static_cast<uint64_t>(result));
+    }
+    switch (flight.read.advance(result)) {
+      case WindowRead::State::again:
+        prepare(number);
+        return;
+      case WindowRead::State::done:
+        flight.read.deliver();
+        queue_.finish(flight.request, nullptr);
+        break;
+      case WindowRead::State::failed:
+        queue_.finish(flight.request, &flight.read.cause());
+        break;
+    }
+    idle_.push_back(number);
+  }
+
+  const std::vector<DirectFile> files_;
+  const uint64_t block_bytes_;
+  AlignedBuffer staging_;
+  RequestQueue queue_;
+  std::vector<Flight> flights_;
+  std::vector<uint32_t> idle_;
+  Ring ring_;
+  bool fixed_files_ = false;
+  bool fixed_staging_ = false;
+  uint64_t device_bytes_ = 0;
+};
+
+// Null, with the reason in `refused`, unless it can do what is needed.
+Ring open_ring(int depth, std::string& refused) {
+  auto memory = std::make_unique<io_uring>();
+  const int result =
+      io_uring_queue_init(static_cast<unsigned>(depth), memory.get(), 0);
+  if (result < 0) {
+    refused = std::strerror(-result);
+    return nullptr;
+  }
+  Ring ring(memory.release());
+  io_uring_probe* probe = io_uring_get_probe_ring(ring.get());
+  const bool reads = probe && io_uring_opcode_supported(probe, IORING_OP_READ);
+  io_uring_free_probe(probe);
+  if (!reads) {
+    refused = "the kernel's io_uring is older than Linux 5.6";
+    return nullptr;
+  }
+  return ring;
+}
+
+} // namespace
+
+std::unique_ptr<Reader> make_uring_reader(
+    std::vector<DirectFile>& files,
+    const ReaderOptions& options,
+    std::string& refused) {
+  Ring ring = open_ring(options.depth, refused);
+  if (!ring) {
+    return nullptr;
+  }
+  return std::make_unique<UringReader>(
+      std::move(ring), std::move(files), options);
+}
+
+} // namespace mlx_flash
+
+#else
+
+namespace mlx_flash {
+
+std::unique_ptr<Reader> make_uring_reader(
+    std::vector<DirectFile>&,
+    const ReaderOptions&,
+    std::string& refused) {
+  refused = "this build has no io_uring";
+  return nullptr;
+}
+
+} // namespace mlx_flash
+
+#endif

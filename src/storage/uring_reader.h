@@ -1,0 +1,23 @@
+// Reads with io_uring: no threads, one system call for many reads, registered
+// files, and registered staging blocks where the limit on locked memory allows
+// them.
+//
+// Thread rule: as Reader. Staging is copied out on the thread that waits or
+// polls.
+#pragma once
+
+#include <memory>
+
+#include "platform/direct_file.h"
+#include "storage/reader.h"
+
+namespace mlx_flash {
+
+// Null, with the reason in `refused`, where the kernel or a sandbox refuses
+// io_uring or the build has none. `files` is then as it was.
+std::unique_ptr<Reader> make_uring_reader(
+    std::vector<DirectFile>& files,
+    const ReaderOptions& options,
+    std::string& refused);
+
+} // namespace mlx_flash
