@@ -1,0 +1,65 @@
+// Constrained decoding: which tokens may come next so that the text stays
+// within a JSON schema, a regular expression or a Lark grammar (llguidance).
+//
+// Thread rule: a Grammar is immutable; a GrammarMatcher belongs to one
+// sequence and one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "text/tokenizer.h"
+
+struct TfGrammar; // text-ffi
+struct TfMatcher;
+
+namespace mlx_flash {
+
+enum class GrammarKind { json_schema, regex, lark };
+
+// The token trie of one tokenizer: about half a second for 150,000 tokens, so
+// make one per model and share it.
+class Grammar {
+ public:
+  // `vocab_size` is the model's (logits), at least the tokenizer's. Throws
+  // Error(unsupported) when the tokenizer has no byte view.
+  Grammar(const Tokenizer& tokenizer, size_t vocab_size, TokenId eos);
+  ~Grammar();
+  Grammar(const Grammar&) = delete;
+  Grammar& operator=(const Grammar&) = delete;
+
+  size_t vocab_size() const {
+    return vocab_size_;
+  }
+
+ private:
+  friend class GrammarMatcher;
+  size_t vocab_size_;
+  std::shared_ptr<TfGrammar> handle_;
+};
+
+class GrammarMatcher {
+ public:
+  // Throws Error(invalid_argument) with the reason for a bad grammar.
+  GrammarMatcher(
+      const Grammar& grammar,
+      GrammarKind kind,
+      std::string_view source);
+  ~GrammarMatcher();
+  GrammarMatcher(GrammarMatcher&&) noexcept = default;
+
+  // Sets bit i of `mask` (32 per word, low first; (vocab_size + 31) / 32
+  // words) for every token allowed next and clears the others. Returns how
+  // many are allowed.
+  size_t allowed(std::span<uint32_t> mask);
+  // Takes `token`, which was allowed. True when the text is complete.
+  bool commit(TokenId token);
+
+ private:
+  std::unique_ptr<TfMatcher, void (*)(TfMatcher*)> handle_;
+  size_t mask_words_;
+};
+
+} // namespace mlx_flash

@@ -1,0 +1,209 @@
+#include "text/grammar.h"
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "text/detokenizer.h"
+#include "text/test_tokenizers.h"
+
+namespace mlx_flash {
+
+namespace {
+
+using nlohmann::json;
+
+// The model's vocabulary is a little larger than the tokenizer's.
+constexpr size_t kPadding = 13;
+
+TokenId end_of_text(const Tokenizer& tokenizer) {
+  for (const char* name : {"<|im_end|>", "<|endoftext|>", "</s>", "<eos>"}) {
+    if (const auto id = tokenizer.find(name)) {
+      return *id;
+    }
+  }
+  FAIL("no end token");
+  return 0;
+}
+
+const Grammar& demo_grammar() {
+  static const Grammar grammar(
+      test_tokenizer("demo"),
+      test_tokenizer("demo").vocab_size() + kPadding,
+      end_of_text(test_tokenizer("demo")));
+  return grammar;
+}
+
+std::vector<uint32_t> mask_for(const Grammar& grammar) {
+  // Filled with ones, so that a bit that should be cleared is seen.
+  return std::vector<uint32_t>((grammar.vocab_size() + 31) / 32, ~0u);
+}
+
+std::vector<TokenId> allowed_ids(
+    GrammarMatcher& matcher,
+    std::vector<uint32_t>& mask) {
+  const size_t count = matcher.allowed(mask);
+  std::vector<TokenId> ids;
+  for (size_t id = 0; id < mask.size() * 32; ++id) {
+    if (mask[id / 32] >> (id % 32) & 1) {
+      ids.push_back(static_cast<TokenId>(id));
+    }
+  }
+  CHECK(ids.size() == count);
+  return ids;
+}
+
+// A random text of the grammar, or nothing when it is not complete after
+// `max_tokens`.
+std::optional<std::string>
+random_text(GrammarKind kind, std::string_view source, Rng& rng) {
+  constexpr int kMaxTokens = 400;
+  const Tokenizer& tokenizer = test_tokenizer("demo");
+  const TokenId eos = end_of_text(tokenizer);
+  GrammarMatcher matcher(demo_grammar(), kind, source);
+  Detokenizer detokenizer(tokenizer);
+  auto mask = mask_for(demo_grammar());
+  std::string text;
+  for (int i = 0; i < kMaxTokens; ++i) {
+    const auto ids = allowed_ids(matcher, mask);
+    REQUIRE(!ids.empty());
+    CHECK(ids.back() < tokenizer.vocab_size());
+    const TokenId id = ids[rng.below(ids.size())];
+    const bool complete = matcher.commit(id);
+    if (id == eos) {
+      return text + detokenizer.flush();
+    }
+    text += detokenizer.push(id);
+    if (complete) {
+      return text + detokenizer.flush();
+    }
+  }
+  return std::nullopt;
+}
+
+} // namespace
+
+TEST_CASE("grammar: random allowed tokens always make JSON of the schema") {
+  const std::string schema = R"({
+      "type": "object",
+      "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "age": {"type": "integer", "minimum": 0, "maximum": 150},
+        "tags": {"type": "array", "maxItems": 3,
+                 "items": {"enum": ["alpha", "beta", "gamma"]}}
+      },
+      "required": ["name", "age", "tags"],
+      "additionalProperties": false})";
+  const uint64_t seed = 3;
+  CAPTURE(seed);
+  Rng rng(seed);
+  int complete = 0;
+  for (int round = 0; round < 40; ++round) {
+    const auto text = random_text(GrammarKind::json_schema, schema, rng);
+    if (!text) {
+      continue;
+    }
+    ++complete;
+    CAPTURE(*text);
+    const json value = json::parse(*text, nullptr, false);
+    REQUIRE(value.is_object());
+    CHECK(value.size() == 3);
+    CHECK(value["name"].is_string());
+    REQUIRE(value["age"].is_number_integer());
+    CHECK(value["age"].get<int>() >= 0);
+    CHECK(value["age"].get<int>() <= 150);
+    REQUIRE(value["tags"].is_array());
+    CHECK(value["tags"].size() <= 3);
+    for (const json& tag : value["tags"]) {
+      CHECK((tag == "alpha" || tag == "beta" || tag == "gamma"));
+    }
+  }
+  // White space may go on for long, but not always.
+  CHECK(complete > 20);
+}
+
+TEST_CASE("grammar: a regular expression and a Lark grammar hold") {
+  const uint64_t seed = 4;
+  CAPTURE(seed);
+  Rng rng(seed);
+  for (int round = 0; round < 20; ++round) {
+    const auto number = random_text(GrammarKind::regex, "[1-9][0-9]{2}", rng);
+    REQUIRE(number);
+    CHECK(number->size() == 3);
+    CHECK(std::stoi(*number) >= 100);
+    const auto call = random_text(
+        GrammarKind::lark, "start: \"<\" (\"a\" | \"bc\") \">\"", rng);
+    CHECK((call == "<a>" || call == "<bc>"));
+  }
+}
+
+TEST_CASE("grammar: a character of several tokens can be written") {
+  const Tokenizer& tokenizer = test_tokenizer("demo");
+  GrammarMatcher matcher(demo_grammar(), GrammarKind::regex, "\U0001FAE0");
+  auto mask = mask_for(demo_grammar());
+  const auto ids = tokenizer.encode("\U0001FAE0", false);
+  REQUIRE(ids.size() > 1);
+  for (TokenId id : ids) {
+    matcher.allowed(mask);
+    CHECK((mask[id / 32] >> (id % 32) & 1));
+    matcher.commit(id);
+  }
+}
+
+TEST_CASE("grammar: matchers of one grammar do not disturb each other") {
+  GrammarMatcher a(demo_grammar(), GrammarKind::regex, "aaa");
+  GrammarMatcher b(demo_grammar(), GrammarKind::regex, "b");
+  auto mask = mask_for(demo_grammar());
+  const auto before = allowed_ids(b, mask);
+  a.commit(test_tokenizer("demo").encode("a", false)[0]);
+  CHECK(allowed_ids(b, mask) == before);
+}
+
+TEST_CASE("grammar: bad grammars and tokens are errors") {
+  const auto matcher = [&](GrammarKind kind, const char* source) {
+    GrammarMatcher made(demo_grammar(), kind, source);
+  };
+  CHECK_THROWS_AS(matcher(GrammarKind::json_schema, "{"), Error);
+  CHECK_THROWS_AS(
+      matcher(GrammarKind::json_schema, R"({"type": "nonsense"})"), Error);
+  CHECK_THROWS_AS(matcher(GrammarKind::regex, "(("), Error);
+  CHECK_THROWS_AS(matcher(GrammarKind::lark, "start: missing"), Error);
+  const std::string deep = std::string(100000, '(') + std::string(100000, ')');
+  CHECK_THROWS_AS(matcher(GrammarKind::regex, deep.c_str()), Error);
+
+  GrammarMatcher only_a(demo_grammar(), GrammarKind::regex, "a");
+  const TokenId b = test_tokenizer("demo").encode("b", false)[0];
+  CHECK_THROWS_AS(only_a.commit(b), Error);
+  std::vector<uint32_t> short_mask(1);
+  CHECK_THROWS_AS(only_a.allowed(short_mask), Error);
+}
+
+TEST_CASE("grammar: a tokenizer without a byte view is refused") {
+  const std::string file =
+      R"({"model": {"type": "BPE", "merges": [], "vocab": {"a": 0, "b": 1}}})";
+  const Tokenizer tokenizer = Tokenizer::from_json(file, "a test");
+  try {
+    const Grammar grammar(tokenizer, 2, 1);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::unsupported);
+  }
+}
+
+TEST_CASE("grammar: byte tokens spell what no piece has") {
+  const Tokenizer& tokenizer = sentence_piece_tokenizer();
+  const Grammar grammar(
+      tokenizer, tokenizer.vocab_size(), *tokenizer.find("<s>"));
+  GrammarMatcher matcher(grammar, GrammarKind::regex, " a漢");
+  for (const char* piece : {"▁a", "<0xE6>", "<0xBC>", "<0xA2>"}) {
+    CAPTURE(piece);
+    auto mask = mask_for(grammar);
+    matcher.allowed(mask);
+    const TokenId id = *tokenizer.find(piece);
+    CHECK((mask[id / 32] >> (id % 32) & 1));
+    matcher.commit(id);
+  }
+}
+
+} // namespace mlx_flash
