@@ -1,0 +1,91 @@
+// Row-wise f32 operations. Each row's result depends on that row alone, in a
+// fixed order: the same bits for any number of rows and threads.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/thread_pool.h"
+
+namespace mlx_flash::kernels {
+
+// out[r][i] = x[r][i] / sqrt(mean(x[r]^2) + eps) * weight[i]
+// (Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019).
+// x, out: [rows, n]; may be the same memory.
+void rms_norm(
+    ThreadPool& pool,
+    const float* x,
+    const float* weight,
+    float eps,
+    int64_t rows,
+    int64_t n,
+    float* out);
+
+// Rotary embedding in halves ("non-traditional"): for i < dims / 2,
+//   a = x[i], b = x[i + dims / 2], angle = position * frequencies[i]
+//   out[i] = a cos - b sin, out[i + dims / 2] = a sin + b cos
+// and dimensions from `dims` up are copied. (Su et al., "RoFormer", 2021.)
+// x, out: [rows, heads, head_dim]; may be the same memory. positions: [rows],
+// from 0. frequencies: [dims / 2]. Angles are computed in double precision.
+void rope(
+    ThreadPool& pool,
+    const float* x,
+    const int32_t* positions,
+    const float* frequencies,
+    int64_t rows,
+    int64_t heads,
+    int64_t head_dim,
+    int64_t dims,
+    float* out);
+
+// out[i] = silu(gate[i]) * up[i], silu(a) = a / (1 + exp(-a)). exp is our own
+// with relative error below 2e-7, the same on every row.
+void swiglu(
+    ThreadPool& pool,
+    const float* gate,
+    const float* up,
+    int64_t n,
+    float* out);
+
+// out[i] = a[i] + b[i]; out may be a or b.
+void add(
+    ThreadPool& pool,
+    const float* a,
+    const float* b,
+    int64_t n,
+    float* out);
+
+// out[r] = sum over j of weights[r][j] * y[r * k + j], in the order of j.
+// y: [rows * k, n], weights: [rows, k], out: [rows, n].
+void combine_experts(
+    ThreadPool& pool,
+    const float* y,
+    const float* weights,
+    int64_t rows,
+    int64_t k,
+    int64_t n,
+    float* out);
+
+// Double-precision references for the tests.
+void reference_rms_norm(
+    const float* x,
+    const float* weight,
+    float eps,
+    int64_t rows,
+    int64_t n,
+    float* out);
+void reference_rope(
+    const float* x,
+    const int32_t* positions,
+    const float* frequencies,
+    int64_t rows,
+    int64_t heads,
+    int64_t head_dim,
+    int64_t dims,
+    float* out);
+void reference_swiglu(
+    const float* gate,
+    const float* up,
+    int64_t n,
+    float* out);
+
+} // namespace mlx_flash::kernels

@@ -1,0 +1,68 @@
+// A weight matrix in memory as the checkpoint stores it, and rows of
+// activations. Views: they own nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mlx_flash::kernels {
+
+enum class WeightType : uint8_t { f32, f16, bf16, affine };
+enum class ScaleType : uint8_t { f32, f16, bf16 };
+
+// Weights [out, in], row-major. Type `affine` is MLX's group quantisation:
+// w = scale * q + bias, where q is an unsigned integer of `bits` bits, packed
+// low bits first into a little-endian bit stream (a row is in * bits / 8
+// bytes), and scales and biases are [out, in / group_size].
+//
+// 64 readable bytes follow the last byte of each of the three arrays. No
+// alignment is required.
+struct Matrix {
+  WeightType type = WeightType::f32;
+  ScaleType scale_type = ScaleType::bf16; // affine
+  int bits = 0; // affine: 2, 3, 4, 5, 6 or 8
+  int group_size = 0; // affine: 32, 64 or 128; divides `in`
+  int64_t out = 0;
+  int64_t in = 0;
+  const std::byte* weight = nullptr;
+  const std::byte* scales = nullptr; // affine
+  const std::byte* biases = nullptr; // affine
+};
+
+// Bytes of one row of weights.
+inline int64_t row_bytes(const Matrix& m) {
+  switch (m.type) {
+    case WeightType::f32:
+      return m.in * 4;
+    case WeightType::f16:
+    case WeightType::bf16:
+      return m.in * 2;
+    case WeightType::affine:
+      return m.in * m.bits / 8;
+  }
+  return 0;
+}
+
+// `count` rows of f32. Row r starts at base + (index ? index[r] : r) * stride.
+struct ConstRows {
+  const float* base = nullptr;
+  int64_t stride = 0; // in floats
+  int64_t count = 0;
+  const uint32_t* index = nullptr;
+
+  const float* operator[](int64_t r) const {
+    return base + (index ? static_cast<int64_t>(index[r]) : r) * stride;
+  }
+};
+struct MutableRows {
+  float* base = nullptr;
+  int64_t stride = 0;
+  int64_t count = 0;
+  const uint32_t* index = nullptr;
+
+  float* operator[](int64_t r) const {
+    return base + (index ? static_cast<int64_t>(index[r]) : r) * stride;
+  }
+};
+
+} // namespace mlx_flash::kernels

@@ -1,0 +1,363 @@
+// The matrix product of one tile of W and some rows of x.
+//
+// The order of operations for each output is, for every weight type:
+//   total = 0
+//   for each block of kBlock columns, in order:
+//     sum = 0; for each column: sum = weight * x + sum     (fused where it is)
+//     affine: total = scale * sum + total   dense: total = total + sum
+//     after the last block of a group:  total = bias * sum(x) + total
+// Each lane is another output, so neither the size of the vectors nor the
+// other rows of W or x take part in it. Two ways of computing it follow:
+// multiply_one() unpacks weights in registers and uses them once,
+// multiply_rows() unpacks them into a panel that all rows of x use.
+
+#if defined(MLX_FLASH_KERNELS_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLX_FLASH_KERNELS_PRODUCT_INL_H_
+#undef MLX_FLASH_KERNELS_PRODUCT_INL_H_
+#else
+#define MLX_FLASH_KERNELS_PRODUCT_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "kernels/panel-inl.h"
+#include "kernels/product.h"
+#include "kernels/weights-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlx_flash::kernels {
+namespace HWY_NAMESPACE {
+
+// Rows of x that are multiplied at once.
+inline constexpr int kMaxRows = 6;
+
+// sum[v] = weight j * x[j] + sum[v] for j, j + 1, ... of a period, below `n`.
+template <class Weights, bool kWhole, int j>
+HWY_INLINE void add_products(
+    const uint32_t* HWY_RESTRICT words,
+    const float* HWY_RESTRICT x,
+    int64_t n,
+    Floats (&sum)[kVectors]) {
+  if constexpr (j < Weights::kPeriod) {
+    if (!kWhole && j >= n) {
+      return;
+    }
+    const Floats factor = hn::Set(kFloats, x[j]);
+    HWY_UNROLL(8)
+    for (int64_t v = 0; v < kVectors; ++v) {
+      sum[v] = hn::MulAdd(
+          Weights::template weight<j>(words + v * kLanes), factor, sum[v]);
+    }
+    add_products<Weights, kWhole, j + 1>(words, x, n, sum);
+  }
+}
+
+// Prefetches what of the tile's rows comes kAhead bytes after the `bytes` bytes
+// at `offset`. While a line of each row is used, a line of each row is fetched,
+// evenly: a burst of them would wait for the memory. (kAhead of 128 and 512,
+// bursts, and the next tile instead of these rows were all slower.)
+HWY_INLINE void
+prefetch_ahead(const TileRows& rows, int64_t offset, int64_t bytes) {
+  constexpr int64_t kAhead = 256;
+  constexpr int64_t kLine = 64;
+  const int64_t in_line = offset & (kLine - 1);
+  const int64_t first = in_line * kTile / kLine;
+  const int64_t line = offset - in_line + kAhead;
+  HWY_UNROLL(8)
+  for (int64_t i = 0; i < bytes * kTile / kLine; ++i) {
+    rows.prefetch(first + i, line);
+  }
+}
+
+// sum = the products of block `c` .. c + n - 1 of columns, staged at `words`.
+template <class Weights>
+HWY_INLINE void sum_block(
+    const TileRows& rows,
+    const uint32_t* HWY_RESTRICT words,
+    const float* HWY_RESTRICT x,
+    int64_t c,
+    int64_t n,
+    Floats (&sum)[kVectors]) {
+  HWY_UNROLL(8)
+  for (int64_t v = 0; v < kVectors; ++v) {
+    sum[v] = hn::Zero(kFloats);
+  }
+  constexpr int64_t kPeriod = Weights::kPeriod;
+  constexpr int64_t kPeriodBytes = kPeriod * Weights::kBits / 8;
+  constexpr int64_t kPeriodWords = kPeriodBytes / 4 * kTile;
+  if (n >= kBlock) {
+    for (int64_t p = 0; p < kBlock; p += kPeriod) {
+      prefetch_ahead(rows, (c + p) * Weights::kBits / 8, kPeriodBytes);
+      add_products<Weights, true, 0>(words, x + c + p, kPeriod, sum);
+      words += kPeriodWords;
+    }
+  } else if constexpr (!Weights::kAffine) {
+    for (int64_t p = 0; p < n; p += kPeriod) {
+      add_products<Weights, false, 0>(words, x + c + p, n - p, sum);
+      words += kPeriodWords;
+    }
+  }
+}
+
+// Scales and biases of a tile, from unpack_scales(); unused for dense weights.
+struct TileScales {
+  const float* scales = nullptr;
+  const float* biases = nullptr;
+  int64_t groups = 0; // of a row
+  int64_t group_blocks = 1; // blocks in a group: 1, 2 or 4
+
+  HWY_INLINE int64_t group(int64_t block) const {
+    return block >> (group_blocks >> 1); // no division in the inner loops
+  }
+  HWY_INLINE bool ends_group(int64_t block) const {
+    return ((block + 1) & (group_blocks - 1)) == 0;
+  }
+};
+
+// total = scale * sum + total, and the bias's term where a group ends, for
+// outputs `i` of the tile and up.
+template <int kColumns>
+HWY_INLINE void scale_sums(
+    const TileScales& scales,
+    int64_t block,
+    int64_t i,
+    const float* x_sums,
+    const Floats (&sum)[kColumns],
+    Floats (&total)[kColumns]) {
+  const int64_t group = scales.group(block);
+  const float* factors = scales.scales + group * kTile + i;
+  HWY_UNROLL(8)
+  for (int v = 0; v < kColumns; ++v) {
+    total[v] =
+        hn::MulAdd(hn::Load(kFloats, factors + v * kLanes), sum[v], total[v]);
+  }
+  if (scales.ends_group(block)) {
+    const float* biases = scales.biases + group * kTile + i;
+    const Floats x_sum = hn::Set(kFloats, x_sums[group]);
+    HWY_UNROLL(8)
+    for (int v = 0; v < kColumns; ++v) {
+      total[v] =
+          hn::MulAdd(hn::Load(kFloats, biases + v * kLanes), x_sum, total[v]);
+    }
+  }
+}
+
+template <class Weights>
+HWY_INLINE void multiply_one(
+    const ProductTask& task,
+    const TileRows& rows,
+    const TileScales& scales) {
+  constexpr int64_t kStage = Weights::kStageBlocks * kBlock;
+  HWY_ALIGN uint32_t stage[kStageWords * kTile];
+  const float* HWY_RESTRICT x = task.x[0];
+  const int64_t in = task.w->in;
+  Floats total[kVectors];
+  for (int64_t v = 0; v < kVectors; ++v) {
+    total[v] = hn::Zero(kFloats);
+  }
+  for (int64_t first = 0; first < in; first += kStage) {
+    const int64_t end = std::min(first + kStage, in);
+    stage_weights<Weights>(rows, first, end - first, stage);
+    const uint32_t* words = stage;
+    for (int64_t c = first; c < end; c += kBlock) {
+      Floats sum[kVectors];
+      sum_block<Weights>(rows, words, x, c, end - c, sum);
+      words += Weights::kBits * kTile;
+      if constexpr (Weights::kAffine) {
+        scale_sums(scales, c / kBlock, 0, task.sums, sum, total);
+      } else {
+        HWY_UNROLL(8)
+        for (int64_t v = 0; v < kVectors; ++v) {
+          total[v] = hn::Add(total[v], sum[v]);
+        }
+      }
+    }
+  }
+  for (int64_t v = 0; v < kVectors; ++v) {
+    hn::StoreU(total[v], kFloats, task.out + v * kLanes);
+  }
+}
+
+// panel[j * kTile] and up = weight j of kLanes rows, for j, j + 1, ... of a
+// period. Always whole periods: what is staged past the end of a row is zero.
+template <class Weights, int j>
+HWY_INLINE void unpack_period(
+    const uint32_t* HWY_RESTRICT words,
+    float* HWY_RESTRICT panel) {
+  if constexpr (j < Weights::kPeriod) {
+    hn::Store(Weights::template weight<j>(words), kFloats, panel + j * kTile);
+    unpack_period<Weights, j + 1>(words, panel);
+  }
+}
+
+template <class Weights>
+HWY_INLINE void unpack_panel(
+    const TileRows& rows,
+    int64_t first,
+    int64_t end,
+    float* HWY_RESTRICT panel) {
+  constexpr int64_t kStage = Weights::kStageBlocks * kBlock;
+  HWY_ALIGN uint32_t stage[kStageWords * kTile];
+  for (int64_t s = first; s < end; s += kStage) {
+    const int64_t stage_end = std::min(s + kStage, end);
+    stage_weights<Weights>(rows, s, stage_end - s, stage);
+    for (int64_t c = s; c < stage_end; c += Weights::kPeriod) {
+      const uint32_t* words = stage + (c - s) * Weights::kBits / 32 * kTile;
+      float* to = panel + (c - first) * kTile;
+      for (int64_t v = 0; v < kTile; v += kLanes) {
+        unpack_period<Weights, 0>(words + v, to + v);
+      }
+    }
+  }
+}
+
+// Columns `first` to `end` of W, unpacked.
+struct Panel {
+  const float* weights;
+  int64_t first;
+  int64_t end;
+  TileScales scales;
+};
+
+// Vectors of a tile whose sums fit the registers beside those of kRows rows.
+template <int kRows>
+constexpr int columns_at_once() {
+#if HWY_ARCH_ARM_A64 || HWY_MAX_BYTES >= 64
+  constexpr int kRegisters = 32;
+#else
+  constexpr int kRegisters = 16;
+#endif
+  constexpr int kAll = static_cast<int>(kVectors);
+  return kRows * kAll + kAll <= kRegisters ? kAll : 2;
+}
+
+// Takes the sums of a block into the totals of task row `row`, outputs `i` of
+// the tile and up.
+template <bool kAffine, int kColumns>
+HWY_INLINE void add_sums(
+    const ProductTask& task,
+    const TileScales& scales,
+    int64_t block,
+    int64_t row,
+    int64_t i,
+    const Floats (&sum)[kColumns]) {
+  float* totals = task.out + row * kTile + i;
+  Floats total[kColumns];
+  HWY_UNROLL(8)
+  for (int v = 0; v < kColumns; ++v) {
+    total[v] = hn::LoadU(kFloats, totals + v * kLanes);
+  }
+  if constexpr (kAffine) {
+    const float* x_sums = task.sums + row * scales.groups;
+    scale_sums(scales, block, i, x_sums, sum, total);
+  } else {
+    HWY_UNROLL(8)
+    for (int v = 0; v < kColumns; ++v) {
+      total[v] = hn::Add(total[v], sum[v]);
+    }
+  }
+  HWY_UNROLL(8)
+  for (int v = 0; v < kColumns; ++v) {
+    hn::StoreU(total[v], kFloats, totals + v * kLanes);
+  }
+}
+
+// Adds the panel's part to the totals of task rows `row` .. row + kRows - 1.
+template <int kRows, bool kAffine>
+HWY_NOINLINE void
+add_panel(const ProductTask& task, const Panel& panel, int64_t row) {
+  constexpr int kColumns = columns_at_once<kRows>();
+  for (int64_t i = 0; i < kTile; i += kColumns * kLanes) {
+    for (int64_t c = panel.first; c < panel.end; c += kBlock) {
+      const float* x[kRows];
+      for (int r = 0; r < kRows; ++r) {
+        x[r] = task.x[row + r] + c;
+      }
+      Floats sum[kRows][kColumns];
+      sum_panel<kRows, kColumns>(
+          kFloats,
+          x,
+          std::min(kBlock, panel.end - c),
+          panel.weights + (c - panel.first) * kTile + i,
+          kTile,
+          sum);
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) {
+        add_sums<kAffine>(task, panel.scales, c / kBlock, row + r, i, sum[r]);
+      }
+    }
+  }
+}
+
+template <bool kAffine>
+HWY_INLINE void add_panel_to_all(const ProductTask& task, const Panel& panel) {
+  int64_t row = 0;
+  for (; row + kMaxRows <= task.rows; row += kMaxRows) {
+    add_panel<kMaxRows, kAffine>(task, panel, row);
+  }
+  switch (task.rows - row) {
+    case 1:
+      return add_panel<1, kAffine>(task, panel, row);
+    case 2:
+      return add_panel<2, kAffine>(task, panel, row);
+    case 3:
+      return add_panel<3, kAffine>(task, panel, row);
+    case 4:
+      return add_panel<4, kAffine>(task, panel, row);
+    case 5:
+      return add_panel<5, kAffine>(task, panel, row);
+  }
+}
+
+template <class Weights>
+HWY_INLINE void multiply_rows(
+    const ProductTask& task,
+    const TileRows& rows,
+    const TileScales& scales,
+    float* panel_memory) {
+  std::fill_n(task.out, task.rows * kTile, 0.0f);
+  const int64_t in = task.w->in;
+  for (int64_t first = 0; first < in; first += kPanelColumns) {
+    const int64_t end = std::min(first + kPanelColumns, in);
+    unpack_panel<Weights>(rows, first, end, panel_memory);
+    const Panel panel{panel_memory, first, end, scales};
+    add_panel_to_all<Weights::kAffine>(task, panel);
+  }
+}
+
+template <class Weights>
+HWY_NOINLINE void multiply(const ProductTask& task) {
+  const Matrix& w = *task.w;
+  const TileRows rows(w.weight, row_bytes(w), task.first, w.out);
+  float* panel = task.memory;
+  TileScales scales;
+  if constexpr (Weights::kAffine) {
+    const int64_t groups = groups_of(w);
+    const int64_t scale_bytes = w.scale_type == ScaleType::f32 ? 4 : 2;
+    float* unpacked_scales = panel + kPanelColumns * kTile;
+    float* unpacked_biases = unpacked_scales + (groups + 7) / 8 * 8 * kTile;
+    unpack_scales(
+        w.scale_type,
+        TileRows(w.scales, groups * scale_bytes, task.first, w.out),
+        groups,
+        unpacked_scales);
+    unpack_scales(
+        w.scale_type,
+        TileRows(w.biases, groups * scale_bytes, task.first, w.out),
+        groups,
+        unpacked_biases);
+    scales = {unpacked_scales, unpacked_biases, groups, w.group_size / kBlock};
+  }
+  if constexpr (Weights::kDirect) {
+    if (task.rows == 1) {
+      return multiply_one<Weights>(task, rows, scales);
+    }
+  }
+  multiply_rows<Weights>(task, rows, scales, panel);
+}
+
+} // namespace HWY_NAMESPACE
+} // namespace mlx_flash::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,67 @@
+// One tile of a matrix product: what the SIMD code (product.cpp) computes and
+// the drivers (matmul.cpp, attention.cpp) share out to threads.
+//
+// Thread rule: every function may run on any thread; a task's memory is its
+// worker's own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/matrix.h"
+
+namespace mlx_flash::kernels {
+
+// Weights of a row that are summed before they join the row's total; divides
+// every group size.
+inline constexpr int64_t kBlock = 32;
+
+// The most rows of x in one task; bounds the memory of a worker.
+inline constexpr int64_t kTaskRows = 128;
+
+// Columns of a panel of unpacked weights. 32 rows of W make 16 KiB, which
+// stays in the first-level cache while all rows of x pass by.
+inline constexpr int64_t kPanelColumns = 128;
+
+// out[r * product_tile() + i] = product of x[r] and row first + i of W. Results
+// for rows past the end of W are written and mean nothing.
+struct ProductTask {
+  const Matrix* w = nullptr;
+  int64_t first = 0;
+  const float* const* x = nullptr;
+  int64_t rows = 0; // of x, 1 .. kTaskRows
+  // Affine: sums of x over each group of W, row r's at sums + r * groups.
+  const float* sums = nullptr;
+  float* out = nullptr;
+  float* memory = nullptr; // product_memory_floats()
+};
+
+inline int64_t groups_of(const Matrix& w) {
+  return w.type == WeightType::affine ? w.in / w.group_size : 0;
+}
+
+// Floats, in whole cache lines.
+inline size_t padded_floats(int64_t floats) {
+  return (static_cast<size_t>(floats) + 15) / 16 * 16;
+}
+
+// Rows of W in a tile on this processor.
+int64_t product_tile();
+
+// The memory that a worker needs for tasks of W: a panel, and the scales and
+// biases of a tile. Groups are unpacked by eights.
+inline size_t product_memory_floats(const Matrix& w) {
+  const int64_t groups = (groups_of(w) + 7) / 8 * 8;
+  return padded_floats((kPanelColumns + 2 * groups) * product_tile());
+}
+
+// The task's results for all of its tile.
+void multiply_tile(const ProductTask& task);
+
+// sums[g] = sum of group g of x, each of `size` floats.
+void sum_groups(const float* x, int64_t groups, int64_t size, float* sums);
+
+// gate[i] = silu(gate[i]) * up[i]: as swiglu() on one thread.
+void gate_products(const float* up, int64_t n, float* gate);
+
+} // namespace mlx_flash::kernels

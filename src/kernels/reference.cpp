@@ -1,0 +1,201 @@
+// The double-precision references: plain loops, to be read rather than run.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/elementwise.h"
+#include "kernels/float_convert.h"
+#include "kernels/matmul.h"
+
+namespace mlx_flash::kernels {
+namespace {
+
+std::vector<double> weight_row(const Matrix& w, int64_t row) {
+  std::vector<double> out(static_cast<size_t>(w.in));
+  const std::byte* start = w.weight + row * row_bytes(w);
+  for (int64_t i = 0; i < w.in; ++i) {
+    double value = 0;
+    if (w.type == WeightType::affine) {
+      const int64_t group = row * (w.in / w.group_size) + i / w.group_size;
+      const double scale = load_float(w.scales, w.scale_type, group);
+      const double bias = load_float(w.biases, w.scale_type, group);
+      value = scale * load_quantized(start, w.bits, i) + bias;
+    } else {
+      value = load_float(start, number_type(w.type), i);
+    }
+    out[static_cast<size_t>(i)] = value;
+  }
+  return out;
+}
+
+double silu(double a) {
+  return a / (1.0 + std::exp(-a));
+}
+
+double dot(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  }
+  return sum;
+}
+
+// y[r][o] in double precision, [rows, out]. X is indexed like ConstRows.
+template <typename X>
+std::vector<double> product(const Matrix& w, const X& x, int64_t rows) {
+  std::vector<double> y(static_cast<size_t>(rows * w.out));
+  for (int64_t o = 0; o < w.out; ++o) {
+    const std::vector<double> weights = weight_row(w, o);
+    for (int64_t r = 0; r < rows; ++r) {
+      double sum = 0;
+      for (int64_t i = 0; i < w.in; ++i) {
+        sum += weights[static_cast<size_t>(i)] * static_cast<double>(x[r][i]);
+      }
+      y[static_cast<size_t>(r * w.out + o)] = sum;
+    }
+  }
+  return y;
+}
+
+void round_rows(
+    const std::vector<double>& from,
+    int64_t n,
+    const MutableRows& y) {
+  for (int64_t r = 0; r < y.count; ++r) {
+    for (int64_t i = 0; i < n; ++i) {
+      y[r][i] = static_cast<float>(from[static_cast<size_t>(r * n + i)]);
+    }
+  }
+}
+
+// One head of one row.
+void attend_head(
+    const AttentionShape& shape,
+    const AttentionRow& row,
+    int64_t head) {
+  const int64_t kv_head = head / (shape.heads / shape.kv_heads);
+  const int64_t dim = shape.head_dim;
+  const auto vector_at = [&](float* KvPage::* array, int64_t p) {
+    const KvPage& page = row.pages[p / shape.page_tokens];
+    return page.*array +
+        (kv_head * shape.page_tokens + p % shape.page_tokens) * dim;
+  };
+  std::vector<double> weights(static_cast<size_t>(row.length));
+  double most = -std::numeric_limits<double>::infinity();
+  for (int64_t p = 0; p < row.length; ++p) {
+    const double score = static_cast<double>(shape.scale) *
+        dot(row.query + head * dim, vector_at(&KvPage::keys, p), dim);
+    weights[static_cast<size_t>(p)] = score;
+    most = std::max(most, score);
+  }
+  double sum = 0;
+  std::vector<double> out(static_cast<size_t>(dim));
+  for (int64_t p = 0; p < row.length; ++p) {
+    const double weight = std::exp(weights[static_cast<size_t>(p)] - most);
+    sum += weight;
+    const float* values = vector_at(&KvPage::values, p);
+    for (int64_t i = 0; i < dim; ++i) {
+      out[static_cast<size_t>(i)] += weight * static_cast<double>(values[i]);
+    }
+  }
+  for (int64_t i = 0; i < dim; ++i) {
+    row.out[head * dim + i] =
+        static_cast<float>(out[static_cast<size_t>(i)] / sum);
+  }
+}
+
+} // namespace
+
+void reference_matmul(
+    const Matrix& w,
+    const ConstRows& x,
+    const MutableRows& y) {
+  round_rows(product(w, x, x.count), w.out, y);
+}
+
+void reference_expert_mlp(
+    const Matrix& gate,
+    const Matrix& up,
+    const Matrix& down,
+    const ConstRows& x,
+    const MutableRows& y) {
+  const std::vector<double> gates = product(gate, x, x.count);
+  const std::vector<double> ups = product(up, x, x.count);
+  std::vector<std::vector<double>> inner(static_cast<size_t>(x.count));
+  for (size_t r = 0; r < inner.size(); ++r) {
+    for (int64_t i = 0; i < gate.out; ++i) {
+      const size_t at =
+          r * static_cast<size_t>(gate.out) + static_cast<size_t>(i);
+      inner[r].push_back(silu(gates[at]) * ups[at]);
+    }
+  }
+  round_rows(product(down, inner, x.count), down.out, y);
+}
+
+void reference_rms_norm(
+    const float* x,
+    const float* weight,
+    float eps,
+    int64_t rows,
+    int64_t n,
+    float* out) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * n;
+    const double mean = dot(from, from, n) / static_cast<double>(n);
+    const double root = std::sqrt(mean + static_cast<double>(eps));
+    for (int64_t i = 0; i < n; ++i) {
+      out[r * n + i] = static_cast<float>(
+          static_cast<double>(from[i]) / root * static_cast<double>(weight[i]));
+    }
+  }
+}
+
+void reference_rope(
+    const float* x,
+    const int32_t* positions,
+    const float* frequencies,
+    int64_t rows,
+    int64_t heads,
+    int64_t head_dim,
+    int64_t dims,
+    float* out) {
+  const int64_t half = dims / 2;
+  for (int64_t v = 0; v < rows * heads; ++v) {
+    const float* from = x + v * head_dim;
+    float* to = out + v * head_dim;
+    for (int64_t i = 0; i < half; ++i) {
+      const double angle = static_cast<double>(positions[v / heads]) *
+          static_cast<double>(frequencies[i]);
+      const double a = from[i];
+      const double b = from[i + half];
+      to[i] = static_cast<float>(a * std::cos(angle) - b * std::sin(angle));
+      to[i + half] =
+          static_cast<float>(a * std::sin(angle) + b * std::cos(angle));
+    }
+    std::copy(from + dims, from + head_dim, to + dims);
+  }
+}
+
+void reference_swiglu(
+    const float* gate,
+    const float* up,
+    int64_t n,
+    float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = static_cast<float>(silu(gate[i]) * static_cast<double>(up[i]));
+  }
+}
+
+void reference_attention(
+    const AttentionShape& shape,
+    std::span<const AttentionRow> rows) {
+  for (const auto& row : rows) {
+    for (int64_t h = 0; h < shape.heads; ++h) {
+      attend_head(shape, row, h);
+    }
+  }
+}
+
+} // namespace mlx_flash::kernels

@@ -1,0 +1,188 @@
+#include "kernels/thread_pool.h"
+
+#include <hwy/cache_control.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "base/check.h"
+#include "platform/cpu_facts.h"
+
+namespace mlx_flash {
+namespace {
+
+// Long enough to bridge the serial steps between two regions of a layer, short
+// enough that a pool that waits for a disk costs nothing.
+constexpr auto kSpinTime = std::chrono::microseconds(50);
+
+// The gate is one word, so that joining a region and checking that it is still
+// open is one step:
+//   bits 0..15   workers inside the region
+//   bit  16      open: workers may join
+//   bit  17      stop: workers return
+//   bits 18..31  number of the region, wrapping
+constexpr uint32_t kInside = 0xFFFF;
+constexpr uint32_t kOpen = 1u << 16;
+constexpr uint32_t kStop = 1u << 17;
+constexpr uint32_t kOneRegion = 1u << 18;
+constexpr uint32_t kRegion = ~(kOneRegion - 1);
+
+// Checks `done` for a short while; false when the time is over.
+template <typename Done>
+bool spin_until(const Done& done) {
+  const auto end = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) {
+        return true;
+      }
+      hwy::Pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
+
+} // namespace
+
+struct ThreadPool::State {
+  // What the open region is. Written while the gate is closed and nobody is
+  // inside; read by whoever has joined.
+  Call call = nullptr;
+  const void* body = nullptr;
+  int64_t n = 0;
+  int64_t chunk = 0;
+
+  alignas(64) std::atomic<uint32_t> gate{0};
+  alignas(64) std::atomic<int64_t> next{0};
+  // 1 when the last worker has left a region that was closed over it.
+  alignas(64) std::atomic<uint32_t> all_left{0};
+
+  bool spins = false;
+  std::vector<std::thread> workers;
+
+  void take_chunks(int worker) {
+    for (;;) {
+      const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
+      if (begin >= n) {
+        return;
+      }
+      call(body, begin, std::min(begin + chunk, n), worker);
+    }
+  }
+
+  // Waits for a region other than `last`, or for the stop.
+  uint32_t wait_for_region(uint32_t last) {
+    uint32_t seen = 0;
+    const auto arrived = [&] {
+      seen = gate.load(std::memory_order_acquire);
+      return (seen & kStop) || ((seen & kOpen) && (seen & kRegion) != last);
+    };
+    if (spins && spin_until(arrived)) {
+      return seen;
+    }
+    while (!arrived()) {
+      gate.wait(seen, std::memory_order_acquire);
+    }
+    return seen;
+  }
+
+  void work(int worker) {
+    uint32_t last = 0;
+    for (;;) {
+      uint32_t seen = wait_for_region(last);
+      if (seen & kStop) {
+        return;
+      }
+      if (!gate.compare_exchange_strong(
+              seen, seen + 1, std::memory_order_acq_rel)) {
+        continue;
+      }
+      last = seen & kRegion;
+      take_chunks(worker);
+      const uint32_t before = gate.fetch_sub(1, std::memory_order_acq_rel);
+      if (!(before & kOpen) && (before & kInside) == 1) {
+        all_left.store(1, std::memory_order_release);
+        all_left.notify_one();
+      }
+    }
+  }
+
+  void open() {
+    next.store(0, std::memory_order_relaxed);
+    all_left.store(0, std::memory_order_relaxed);
+    const uint32_t region =
+        (gate.load(std::memory_order_relaxed) & kRegion) + kOneRegion;
+    gate.store(region | kOpen, std::memory_order_seq_cst);
+    gate.notify_all();
+  }
+
+  // Workers that have not joined by now are not waited for.
+  void close() {
+    const uint32_t before = gate.fetch_and(~kOpen, std::memory_order_acq_rel);
+    if ((before & kInside) == 0) {
+      return;
+    }
+    const auto done = [&] {
+      return all_left.load(std::memory_order_acquire) == 1;
+    };
+    if (spins && spin_until(done)) {
+      return;
+    }
+    while (!done()) {
+      all_left.wait(0, std::memory_order_acquire);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads)
+    : threads_(threads), state_(std::make_unique<State>()) {
+  MLX_FLASH_CHECK(threads >= 1 && threads < static_cast<int>(kInside));
+  // With more threads than processors a spinning thread would hold the
+  // processor that the thread it waits for needs.
+  state_->spins = threads <= usable_cpus();
+  for (int worker = 1; worker < threads; ++worker) {
+    state_->workers.emplace_back(
+        [state = state_.get(), worker] { state->work(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  state_->gate.fetch_or(kStop, std::memory_order_seq_cst);
+  state_->gate.notify_all();
+  for (auto& worker : state_->workers) {
+    worker.join();
+  }
+}
+
+void ThreadPool::run(
+    int64_t n,
+    int64_t grain,
+    Call function,
+    const void* body) {
+  if (n <= 0) {
+    return;
+  }
+  grain = std::max<int64_t>(grain, 1);
+  if (threads_ == 1 || n <= grain) {
+    function(body, 0, n, 0);
+    return;
+  }
+  // About eight chunks per thread: a thread that is late, or shares its
+  // processor with another program, leaves its part to the others.
+  constexpr int64_t kChunksPerThread = 8;
+  const int64_t grains = (n + grain - 1) / grain;
+  State& state = *state_;
+  state.call = function;
+  state.body = body;
+  state.n = n;
+  state.chunk =
+      grain * std::max<int64_t>(1, grains / (threads_ * kChunksPerThread));
+  state.open();
+  state.take_chunks(0);
+  state.close();
+}
+
+} // namespace mlx_flash

@@ -1,0 +1,50 @@
+// A fixed number of workers that run the kernels' parallel regions. Workers
+// spin briefly between regions and then sleep: an idle pool uses no CPU.
+//
+// Thread rule: one thread at a time starts regions; regions do not nest.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace mlx_flash {
+
+class ThreadPool {
+ public:
+  // `threads` in all, the calling thread included; at least 1.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const {
+    return threads_;
+  }
+
+  // Calls body(begin, end, worker) so that the ranges cover [0, n) once.
+  // Ranges are multiples of `grain` (the last may be shorter). `worker` is
+  // below threads(). Which worker runs which range is not defined, so results
+  // must not depend on it. Returns when all are done. `body` must not throw.
+  template <typename Body>
+  void parallel_for(int64_t n, int64_t grain, const Body& body) {
+    run(n, grain, &call<Body>, &body);
+  }
+
+ private:
+  using Call =
+      void (*)(const void* body, int64_t begin, int64_t end, int worker);
+
+  template <typename Body>
+  static void call(const void* body, int64_t begin, int64_t end, int worker) {
+    (*static_cast<const Body*>(body))(begin, end, worker);
+  }
+
+  void run(int64_t n, int64_t grain, Call call, const void* body);
+
+  struct State;
+  const int threads_;
+  std::unique_ptr<State> state_;
+};
+
+} // namespace mlx_flash

@@ -1,0 +1,300 @@
+// Weights from memory into registers, one SIMD lane per row of W.
+//
+// A tile is kTile consecutive rows of W. Its bytes are read 16 at a time from
+// each row and transposed, so that a vector holds the same 32-bit word of
+// kLanes rows ("staged" words). In that form every type is unpacked alike:
+// kBlock weights of a row are exactly `bits` words, and shifts and masks known
+// at compile time take weight j out of them, for any number of bits.
+//
+// Nothing is read past the end of a row.
+
+#if defined(MLX_FLASH_KERNELS_WEIGHTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLX_FLASH_KERNELS_WEIGHTS_INL_H_
+#undef MLX_FLASH_KERNELS_WEIGHTS_INL_H_
+#else
+#define MLX_FLASH_KERNELS_WEIGHTS_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstring>
+
+#include "hwy/cache_control.h"
+#include "kernels/product.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlx_flash::kernels {
+namespace HWY_NAMESPACE {
+
+// Vectors of rows in a tile: enough independent sums to keep the multipliers
+// busy, few enough that sums, words and operands fit the registers.
+inline constexpr int64_t kVectors = kLanes == 16 ? 2 : 4;
+inline constexpr int64_t kTile = kVectors * kLanes;
+
+// The most staged words of a row: a cache line of weights, and one block of
+// any type.
+inline constexpr int64_t kStageWords = 32;
+
+// The rows of a tile in one of a matrix's arrays. Rows past the end of the
+// matrix are its last row again; their results are not used.
+struct TileRows {
+  const uint8_t* row[kTile];
+  int64_t bytes; // of a row
+
+  HWY_INLINE TileRows(
+      const std::byte* base,
+      int64_t row_bytes,
+      int64_t first,
+      int64_t rows)
+      : bytes(row_bytes) {
+    const auto* start = reinterpret_cast<const uint8_t*>(base);
+    for (int64_t i = 0; i < kTile; ++i) {
+      row[i] = start + std::min(first + i, rows - 1) * row_bytes;
+    }
+  }
+
+  // Fetches the byte at `offset` of row `i` into the cache; harmless where
+  // there is none.
+  HWY_INLINE void prefetch(int64_t i, int64_t offset) const {
+    const auto address =
+        reinterpret_cast<uintptr_t>(row[i]) + static_cast<uintptr_t>(offset);
+    hwy::Prefetch(reinterpret_cast<const uint8_t*>(address));
+  }
+};
+
+// The bytes from `offset` up of one row, at most 16, then zeros.
+HWY_INLINE void
+copy_row_end(const uint8_t* row, int64_t bytes, int64_t offset, uint32_t* out) {
+  std::memset(out, 0, 16);
+  std::memcpy(out, row + offset, std::min<int64_t>(16, bytes - offset));
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// 16 bytes of each of rows[0], rows[4], rows[8], ... in one vector.
+HWY_INLINE Words load_row_blocks(const uint8_t* const* rows, int64_t offset) {
+  const hn::CappedTag<uint8_t, 16> block;
+  const auto load = [&](int i) HWY_ATTR {
+    return hn::LoadU(block, rows[4 * i] + offset);
+  };
+#if HWY_MAX_BYTES >= 64
+  const hn::Repartition<uint8_t, WordTag> bytes;
+  const hn::Half<decltype(bytes)> half;
+  return hn::BitCast(
+      kWords,
+      hn::Combine(
+          bytes,
+          hn::Combine(half, load(3), load(2)),
+          hn::Combine(half, load(1), load(0))));
+#elif HWY_MAX_BYTES >= 32
+  const hn::Repartition<uint8_t, WordTag> bytes;
+  return hn::BitCast(kWords, hn::Combine(bytes, load(1), load(0)));
+#else
+  return hn::BitCast(kWords, load(0));
+#endif
+}
+#endif
+
+// out[w * kTile + i] = word w, of the four at `offset`, of rows[i] for i below
+// kLanes.
+HWY_INLINE void transpose_words(
+    const uint8_t* const* rows,
+    int64_t bytes,
+    int64_t offset,
+    uint32_t* HWY_RESTRICT out) {
+#if HWY_TARGET != HWY_SCALAR
+  if (offset + 16 <= bytes) {
+    const Words a = load_row_blocks(rows, offset);
+    const Words b = load_row_blocks(rows + 1, offset);
+    const Words c = load_row_blocks(rows + 2, offset);
+    const Words d = load_row_blocks(rows + 3, offset);
+    const hn::RepartitionToWide<WordTag> pairs;
+    const auto ab = hn::BitCast(pairs, hn::InterleaveLower(kWords, a, b));
+    const auto cd = hn::BitCast(pairs, hn::InterleaveLower(kWords, c, d));
+    const auto ef = hn::BitCast(pairs, hn::InterleaveUpper(kWords, a, b));
+    const auto gh = hn::BitCast(pairs, hn::InterleaveUpper(kWords, c, d));
+    const auto store = [&](auto v, int w) HWY_ATTR {
+      hn::Store(hn::BitCast(kWords, v), kWords, out + w * kTile);
+    };
+    store(hn::InterleaveLower(pairs, ab, cd), 0);
+    store(hn::InterleaveUpper(pairs, ab, cd), 1);
+    store(hn::InterleaveLower(pairs, ef, gh), 2);
+    store(hn::InterleaveUpper(pairs, ef, gh), 3);
+    return;
+  }
+#endif
+  for (int64_t i = 0; i < kLanes; ++i) {
+    uint32_t words[4];
+    copy_row_end(rows[i], bytes, offset, words);
+    for (int64_t w = 0; w < 4; ++w) {
+      out[w * kTile + i] = words[w];
+    }
+  }
+}
+
+// Stages `count` words of each row, from byte `offset` of the rows up.
+inline HWY_NOINLINE void stage_words(
+    const TileRows& rows,
+    int64_t offset,
+    int64_t count,
+    uint32_t* HWY_RESTRICT stage) {
+  for (int64_t v = 0; v < kVectors; ++v) {
+    for (int64_t w = 0; w < count; w += 4) {
+      transpose_words(
+          rows.row + v * kLanes,
+          rows.bytes,
+          offset + 4 * w,
+          stage + w * kTile + v * kLanes);
+    }
+  }
+}
+
+HWY_INLINE Floats float_from_low_half(Words w) {
+  const hn::Rebind<uint16_t, WordTag> halves;
+  const hn::Rebind<hwy::float16_t, FloatTag> half_floats;
+  const Words low = hn::And(w, hn::Set(kWords, 0xFFFF));
+  return hn::PromoteTo(
+      kFloats,
+      hn::BitCast(half_floats, hn::DemoteTo(halves, hn::BitCast(kInts, low))));
+}
+
+HWY_INLINE Words staged(const uint32_t* HWY_RESTRICT words, int64_t word) {
+  return hn::Load(kWords, words + word * kTile);
+}
+
+// The weight types. kPeriod weights are whole words, and unpacked by straight
+// code: `weight<j>(words)` is weight j of the period whose first staged word is
+// at `words`. kStageBlocks blocks are staged together. Types without kDirect
+// are unpacked into a panel even for one row of x.
+struct F32Weights {
+  static constexpr int kBits = 32;
+  static constexpr int kPeriod = 4;
+  static constexpr bool kAffine = false;
+  static constexpr bool kDirect = true;
+  static constexpr int64_t kStageBlocks = 1;
+
+  template <int j>
+  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+    return hn::BitCast(kFloats, staged(words, j));
+  }
+};
+
+struct Bf16Weights {
+  static constexpr int kBits = 16;
+  static constexpr int kPeriod = 8;
+  static constexpr bool kAffine = false;
+  static constexpr bool kDirect = true;
+  static constexpr int64_t kStageBlocks = 1;
+
+  template <int j>
+  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+    const Words w = staged(words, j / 2);
+    return hn::BitCast(
+        kFloats,
+        j % 2 == 0 ? hn::ShiftLeft<16>(w)
+                   : hn::And(w, hn::Set(kWords, 0xFFFF0000u)));
+  }
+};
+
+struct F16Weights {
+  static constexpr int kBits = 16;
+  static constexpr int kPeriod = 8;
+  static constexpr bool kAffine = false;
+  static constexpr bool kDirect = true;
+  static constexpr int64_t kStageBlocks = 1;
+
+  template <int j>
+  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+    const Words w = staged(words, j / 2);
+    return float_from_low_half(j % 2 == 0 ? w : hn::ShiftRight<16>(w));
+  }
+};
+
+template <int bits>
+struct AffineWeights {
+  static constexpr int kBits = bits;
+  static constexpr int kPeriod = bits % 2 == 1 ? 32
+      : bits == 4 || bits == 8                 ? 8
+                                               : 16;
+  static constexpr bool kAffine = true;
+  static constexpr bool kDirect = bits == 4 || bits == 8;
+  static constexpr int64_t kStageBlocks = 4;
+
+  template <int j>
+  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+    constexpr int kWord = j * bits / 32;
+    constexpr int kShift = j * bits % 32;
+    Words q = staged(words, kWord);
+    if constexpr (kShift > 0) {
+      q = hn::ShiftRight<kShift>(q);
+    }
+    if constexpr (kShift + bits > 32) {
+      q = hn::Or(q, hn::ShiftLeft<32 - kShift>(staged(words, kWord + 1)));
+    }
+    if constexpr (kShift + bits != 32) {
+      q = hn::And(q, hn::Set(kWords, (1u << bits) - 1));
+    }
+    return hn::ConvertTo(kFloats, hn::BitCast(kInts, q));
+  }
+};
+
+// Stages up to kStageBlocks blocks, `n` weights in all, from weight `first`.
+template <class Weights>
+HWY_INLINE void stage_weights(
+    const TileRows& rows,
+    int64_t first,
+    int64_t n,
+    uint32_t* HWY_RESTRICT stage) {
+  static_assert(Weights::kStageBlocks * Weights::kBits <= kStageWords);
+  stage_words(
+      rows, first * Weights::kBits / 8, (n * Weights::kBits + 31) / 32, stage);
+}
+
+// Scales or biases of a tile as floats: out[g * kTile + i] is group g's of row
+// i. Written for `groups` rounded up to 8.
+template <class Weights>
+HWY_INLINE void
+unpack_scales(const TileRows& rows, int64_t groups, float* HWY_RESTRICT out) {
+  constexpr int64_t kPerUnit = 128 / Weights::kBits;
+  HWY_ALIGN uint32_t stage[4 * kTile];
+  for (int64_t g = 0; g < groups; g += kPerUnit) {
+    stage_words(rows, g * Weights::kBits / 8, 4, stage);
+    for (int64_t v = 0; v < kVectors; ++v) {
+      const uint32_t* words = stage + v * kLanes;
+      float* to = out + g * kTile + v * kLanes;
+      const auto put = [&](Floats scale, int64_t i) HWY_ATTR {
+        hn::Store(scale, kFloats, to + i * kTile);
+      };
+      put(Weights::template weight<0>(words), 0);
+      put(Weights::template weight<1>(words), 1);
+      put(Weights::template weight<2>(words), 2);
+      put(Weights::template weight<3>(words), 3);
+      if constexpr (kPerUnit == 8) {
+        put(Weights::template weight<4>(words), 4);
+        put(Weights::template weight<5>(words), 5);
+        put(Weights::template weight<6>(words), 6);
+        put(Weights::template weight<7>(words), 7);
+      }
+    }
+  }
+}
+
+inline HWY_NOINLINE void unpack_scales(
+    ScaleType type,
+    const TileRows& rows,
+    int64_t groups,
+    float* HWY_RESTRICT out) {
+  switch (type) {
+    case ScaleType::f32:
+      return unpack_scales<F32Weights>(rows, groups, out);
+    case ScaleType::f16:
+      return unpack_scales<F16Weights>(rows, groups, out);
+    case ScaleType::bf16:
+      return unpack_scales<Bf16Weights>(rows, groups, out);
+  }
+}
+
+} // namespace HWY_NAMESPACE
+} // namespace mlx_flash::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif
