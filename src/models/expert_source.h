@@ -1,0 +1,30 @@
+// Where a layer's experts come from. A model asks; whether they are all in
+// memory (resident_experts.h) or streamed from disk (engine/) it cannot tell,
+// and the result is the same, bit for bit.
+//
+// Thread rule: the engine thread.
+#pragma once
+
+#include "ops/ops.h"
+
+namespace mlx_flash {
+
+class ExpertSource {
+ public:
+  virtual ~ExpertSource() = default;
+
+  // A step over `rows` rows begins.
+  virtual void begin_step(int rows) = 0;
+
+  // x [rows, hidden] through the experts that the router chose in `layer`,
+  // added up with its weights: [rows, hidden].
+  virtual ops::mx::array
+  forward(int layer, const ops::mx::array& x, const ops::Routing& routing) = 0;
+
+  // Ends the step, after its result has been computed. Throws Error(io) when
+  // an expert could not be had; the step's results are then worthless, and
+  // the source is ready for the next step.
+  virtual void end_step() = 0;
+};
+
+} // namespace mlx_flash

@@ -1,0 +1,89 @@
+#include "models/model.h"
+
+#include <algorithm>
+
+#include "kernels/attention.h"
+#include "kernels/matmul.h"
+#include "ops/cpu_ops.h"
+
+namespace mlx_flash {
+
+namespace {
+
+// The most scratch any type of weights needs for an [out, in] matrix.
+kernels::Matrix matrix_of(int64_t out, int64_t in, bool affine) {
+  kernels::Matrix m;
+  m.type = affine ? kernels::WeightType::affine : kernels::WeightType::f32;
+  m.bits = affine ? 8 : 0;
+  m.group_size = affine ? 32 : 0;
+  m.out = out;
+  m.in = in;
+  return m;
+}
+
+uint64_t scratch_floats(
+    const ModelShape& s,
+    int64_t rows,
+    int64_t logit_rows,
+    int64_t longest_context,
+    int threads) {
+  const int64_t q_width = int64_t{s.heads} * s.head_dim;
+  const int64_t widest =
+      std::max<int64_t>({s.hidden, q_width, s.dense_inner, s.expert_inner});
+  uint64_t most = kernels::attention_scratch_floats(
+      {s.heads, s.kv_heads, s.head_dim, ops::kKvPageTokens, 1},
+      longest_context,
+      threads);
+  for (const bool affine : {false, true}) {
+    const auto square = matrix_of(widest, widest, affine);
+    const auto head = matrix_of(s.vocab, s.hidden, affine);
+    most = std::max<uint64_t>(
+        {most,
+         kernels::matmul_scratch_floats(square, rows, threads),
+         kernels::matmul_scratch_floats(head, logit_rows, threads)});
+    if (s.experts > 0) {
+      most = std::max<uint64_t>(
+          most,
+          kernels::expert_mlp_scratch_floats(
+              matrix_of(s.expert_inner, s.hidden, affine),
+              matrix_of(s.hidden, s.expert_inner, affine),
+              rows,
+              threads));
+    }
+  }
+  return most;
+}
+
+// Floats of all arrays that one layer makes for one row.
+uint64_t layer_floats(const ModelShape& s) {
+  const uint64_t q_width = uint64_t{1} * s.heads * s.head_dim;
+  const uint64_t kv_width = uint64_t{1} * s.kv_heads * s.head_dim;
+  const uint64_t experts = s.experts + 2 * s.experts_per_token;
+  return 7ull * s.hidden + 4 * q_width + 4 * kv_width +
+      std::max<uint64_t>(3ull * s.dense_inner, experts);
+}
+
+} // namespace
+
+uint64_t activation_bytes(
+    const ModelShape& shape,
+    int64_t rows,
+    int64_t logit_rows,
+    int64_t longest_context,
+    int threads) {
+  // Small steps are one graph, of which MLX allocates some layers ahead of
+  // the computation; large ones are computed layer by layer.
+  constexpr int64_t kLayersAhead = 8;
+  const int64_t small = std::min<int64_t>(rows, ops::CpuOps::kSettleRows - 1);
+  const uint64_t row_floats = layer_floats(shape);
+  const uint64_t floats = std::max<uint64_t>(
+      row_floats * rows,
+      row_floats * small * std::min<int64_t>(kLayersAhead, shape.layers));
+  const uint64_t logits = uint64_t{1} * logit_rows * shape.vocab;
+  return 4 *
+      (floats + logits +
+       scratch_floats(shape, rows, logit_rows, longest_context, threads)) +
+      ops::ExpertPass::bytes(rows, shape.experts_per_token, shape.hidden);
+}
+
+} // namespace mlx_flash

@@ -1,0 +1,65 @@
+#include "ops/device_buffer.h"
+
+#include <mlx/allocator.h>
+
+#include <cstring>
+
+#include "base/align.h"
+#include "base/check.h"
+
+namespace mlx_flash::ops {
+
+namespace {
+
+// Counted in 64-byte units: an MLX dimension is an int32.
+constexpr size_t kUnit = 64;
+
+mx::array allocate(size_t bytes) {
+  const size_t units = div_up(bytes, kUnit);
+  return mx::array(
+      mx::allocator::malloc(units * kUnit),
+      {static_cast<int>(units), static_cast<int>(kUnit)},
+      mx::uint8);
+}
+
+} // namespace
+
+DeviceBuffer::DeviceBuffer(size_t bytes, size_t alignment)
+    : base_(allocate(bytes + kTailBytes + alignment)), bytes_(bytes) {
+  auto* raw = base_.data<std::byte>();
+  const auto address = reinterpret_cast<size_t>(raw);
+  start_ = round_up(address, alignment) - address;
+  data_ = raw + start_;
+  std::memset(data_ + bytes, 0, kTailBytes);
+}
+
+mx::array DeviceBuffer::array(
+    size_t offset,
+    mx::Shape shape,
+    mx::Dtype dtype,
+    mx::Strides strides) const {
+  const size_t item = mx::size_of(dtype);
+  const bool contiguous = strides.empty();
+  // MLX counts a view's offset in elements.
+  MLX_FLASH_CHECK((start_ + offset) % item == 0);
+  mx::array view(shape, dtype, nullptr, {});
+  if (contiguous) {
+    strides = view.strides();
+  }
+  size_t extent = 1; // elements from the first to the last
+  for (size_t i = 0; i < shape.size(); ++i) {
+    extent += static_cast<size_t>(shape[i] - 1) * strides[i];
+  }
+  MLX_FLASH_CHECK(
+      view.size() == 0 || offset + extent * item <= bytes_ + kTailBytes);
+  view.copy_shared_buffer(
+      base_,
+      strides,
+      {contiguous, contiguous, contiguous && shape.size() <= 1},
+      extent,
+      static_cast<int64_t>((start_ + offset) / item));
+  view.set_status(mx::array::Status::available);
+  return view;
+}
+
+} // namespace mlx_flash::ops

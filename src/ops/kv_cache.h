@@ -1,0 +1,44 @@
+// Keys and values of the sequences in flight. Attention (ops.h) writes the
+// rows of a step behind each sequence's length; the step's owner moves the
+// length once the step has succeeded, so that a failed step leaves no trace.
+//
+// Thread rule: the engine thread between steps, the step during one.
+#pragma once
+
+#include <cstdint>
+
+namespace mlx_flash::ops {
+
+struct KvShape {
+  int layers = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+};
+
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+
+  // An empty sequence's number.
+  virtual int add_sequence() = 0;
+  virtual void remove_sequence(int sequence) = 0;
+
+  virtual int length(int sequence) const = 0;
+  // Shorter forgets; longer declares rows that a step has written.
+  virtual void set_length(int sequence, int length) = 0;
+
+  // Makes room for `length` tokens of `sequence`. False, with nothing
+  // changed, when the cache is full.
+  [[nodiscard]] virtual bool reserve(int sequence, int length) = 0;
+};
+
+// Tokens of one page; memory is reserved by whole pages.
+inline constexpr int kKvPageTokens = 16;
+
+// Bytes of one page of keys and values of every layer, in f32.
+inline uint64_t kv_page_bytes(const KvShape& shape) {
+  return uint64_t{4} * 2 * shape.layers * shape.kv_heads * shape.head_dim *
+      kKvPageTokens;
+}
+
+} // namespace mlx_flash::ops

@@ -1,0 +1,253 @@
+// The two back-ends against each other: our kernels and MLX's stock
+// operations on MLX's CPU back-end, both in f32, on random shapes.
+#include <doctest/doctest.h>
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/rng.h"
+#include "ops/cpu_ops.h"
+#include "ops/mlx_ops.h"
+
+using namespace mlx_flash;
+using namespace mlx_flash::ops;
+
+namespace {
+
+float uniform(Rng& rng) {
+  return static_cast<float>(rng.uniform() * 2 - 1);
+}
+
+mx::array random_rows(Rng& rng, int rows, int features) {
+  std::vector<float> values(static_cast<size_t>(rows) * features);
+  for (float& v : values) {
+    v = uniform(rng);
+  }
+  return mx::array(values.begin(), {rows, features}, mx::float32);
+}
+
+// A random matrix in `memory` at `place`'s offsets, small enough in value
+// that products stay near one.
+void fill_matrix(Rng& rng, const MatrixPlace& place, std::byte* base) {
+  const kernels::Matrix m = place.at(base);
+  const auto write_floats = [&](const std::byte* at, int64_t n, float scale) {
+    auto* out = const_cast<std::byte*>(at);
+    for (int64_t i = 0; i < n; ++i) {
+      const float value = uniform(rng) * scale;
+      std::memcpy(out + 4 * i, &value, 4);
+    }
+  };
+  if (m.type != kernels::WeightType::affine) {
+    write_floats(m.weight, m.out * m.in, 0.1f);
+    return;
+  }
+  auto* words = const_cast<std::byte*>(m.weight);
+  for (int64_t i = 0; i < m.out * kernels::row_bytes(m); ++i) {
+    words[i] = static_cast<std::byte>(rng.below(256));
+  }
+  const int64_t groups = m.out * m.in / m.group_size;
+  write_floats(m.scales, groups, 0.02f);
+  write_floats(m.biases, groups, 0.1f);
+}
+
+MatrixPlace place_of(int out, int in, int bits, size_t start) {
+  MatrixPlace place;
+  place.matrix.out = out;
+  place.matrix.in = in;
+  place.weight_offset = start;
+  if (bits > 0) {
+    place.matrix.type = kernels::WeightType::affine;
+    place.matrix.scale_type = kernels::ScaleType::f32;
+    place.matrix.bits = bits;
+    place.matrix.group_size = 32;
+    place.scales_offset = start + static_cast<size_t>(out) * in * bits / 8;
+    place.biases_offset = place.scales_offset + size_t{4} * out * in / 32;
+  }
+  return place;
+}
+
+size_t end_of(const MatrixPlace& place) {
+  const auto& m = place.matrix;
+  return m.type == kernels::WeightType::affine
+      ? place.biases_offset + 4 * m.out * m.in / m.group_size
+      : place.weight_offset + 4 * m.out * m.in;
+}
+
+Linear random_linear(Rng& rng, int out, int in, int bits) {
+  const MatrixPlace place = place_of(out, in, bits, 0);
+  Linear linear{DeviceBuffer(end_of(place)), place};
+  fill_matrix(rng, place, linear.memory.data());
+  return linear;
+}
+
+// The largest, relative to the largest value.
+double difference(const mx::array& a, const mx::array& b) {
+  REQUIRE(a.shape() == b.shape());
+  auto gap = mx::max(mx::abs(mx::subtract(a, b)));
+  auto size = mx::max(mx::abs(b));
+  return gap.item<float>() / std::max(1.0f, size.item<float>());
+}
+
+struct BothBackEnds {
+  CpuOps cpu{2};
+  MlxOps mlx{mx::Device::cpu, mx::float32};
+
+  template <typename Call>
+  double difference_of(const Call& call) {
+    return difference(
+        call(static_cast<Ops&>(cpu)), call(static_cast<Ops&>(mlx)));
+  }
+};
+
+} // namespace
+
+TEST_CASE("ops: both back-ends agree on linear layers and embeddings") {
+  BothBackEnds ops;
+  Rng rng(11);
+  for (const int bits : {0, 2, 3, 4, 5, 6, 8}) {
+    CAPTURE(bits);
+    const Linear w = random_linear(rng, 40, 96, bits);
+    const auto x = random_rows(rng, 9, 96);
+    CHECK(ops.difference_of([&](Ops& o) { return o.linear(w, x); }) < 1e-4);
+    CHECK(ops.difference_of([&](Ops& o) {
+      return o.embed(w, {3, 39, 0, 3});
+    }) < 1e-5);
+  }
+}
+
+TEST_CASE("ops: both back-ends agree on norms, rope and elementwise") {
+  BothBackEnds ops;
+  Rng rng(12);
+  const auto x = random_rows(rng, 5, 64);
+  const auto y = random_rows(rng, 5, 64);
+  const auto weight = mx::reshape(random_rows(rng, 1, 16), {16});
+  mx::eval(weight);
+  CHECK(ops.difference_of([&](Ops& o) {
+    return o.rms_norm(x, weight, 1e-6f);
+  }) < 1e-5);
+  CHECK(ops.difference_of([&](Ops& o) { return o.swiglu(x, y); }) < 1e-5);
+  CHECK(ops.difference_of([&](Ops& o) { return o.add(x, y); }) == 0);
+  const std::vector<int32_t> positions{0, 1, 2, 700, 701};
+  CHECK(ops.difference_of([&](Ops& o) {
+    return o.rope({16, 16, 10000}, x, positions);
+  }) < 2e-4);
+  CHECK(
+      ops.difference_of([&](Ops& o) { return o.select_rows(x, {4, 0}); }) == 0);
+}
+
+TEST_CASE("ops: both back-ends route alike, best expert first") {
+  BothBackEnds ops;
+  Rng rng(13);
+  const auto logits = random_rows(rng, 12, 16);
+  for (const bool normalize : {false, true}) {
+    const Routing a = ops.cpu.route(logits, 3, normalize);
+    const Routing b = ops.mlx.route(logits, 3, normalize);
+    CHECK(mx::array_equal(a.ids, b.ids).item<bool>());
+    CHECK(difference(a.weights, b.weights) < 1e-6);
+    const auto sums = mx::sum(a.weights, -1);
+    if (normalize) {
+      CHECK(difference(sums, mx::ones({12})) < 1e-6);
+    } else {
+      CHECK(mx::max(sums).item<float>() < 1);
+    }
+  }
+}
+
+TEST_CASE("ops: both back-ends agree on experts of a bank") {
+  BothBackEnds ops;
+  Rng rng(14);
+  constexpr int kHidden = 64;
+  constexpr int kInner = 32;
+  constexpr int kExperts = 6;
+  for (const int bits : {0, 4, 8}) {
+    CAPTURE(bits);
+    ExpertRecord record;
+    record.gate = place_of(kInner, kHidden, bits, 0);
+    record.up = place_of(kInner, kHidden, bits, end_of(record.gate));
+    record.down = place_of(kHidden, kInner, bits, end_of(record.up));
+    const size_t pitch = (end_of(record.down) + 127) / 64 * 64;
+    const ExpertBank bank{
+        DeviceBuffer(pitch * kExperts, 4096), pitch, kExperts};
+    for (int e = 0; e < kExperts; ++e) {
+      std::byte* slot = bank.memory.data() + e * pitch;
+      fill_matrix(rng, record.gate, slot);
+      fill_matrix(rng, record.up, slot);
+      fill_matrix(rng, record.down, slot);
+    }
+    const auto x = random_rows(rng, 7, kHidden);
+    const Routing routing =
+        ops.cpu.route(random_rows(rng, 7, kExperts), 2, true);
+    CHECK(ops.difference_of([&](Ops& o) {
+      return o.experts(bank, record, x, routing.ids, routing.weights);
+    }) < 1e-4);
+  }
+}
+
+TEST_CASE("ops: both back-ends attend alike, in chunks and together") {
+  BothBackEnds ops;
+  Rng rng(15);
+  const AttentionSpec spec{4, 2, 16, 0.25f};
+  const KvShape shape{1, 2, 16};
+  const auto cpu_cache = ops.cpu.make_kv_cache(shape, 256);
+  const auto mlx_cache = ops.mlx.make_kv_cache(shape, 256);
+  for (int s = 0; s < 2; ++s) {
+    CHECK(cpu_cache->add_sequence() == s);
+    CHECK(mlx_cache->add_sequence() == s);
+  }
+  // Sequence 0 in chunks of 20, 1 and 3; sequence 1 joins the last two.
+  const std::vector<std::pair<int, int>> chunks{{20, 0}, {1, 18}, {3, 1}};
+  for (const auto& [first, second] : chunks) {
+    Batch batch;
+    const auto add = [&](int sequence, int rows) {
+      if (rows > 0) {
+        const int length = cpu_cache->length(sequence);
+        CHECK(cpu_cache->reserve(sequence, length + rows));
+        CHECK(mlx_cache->reserve(sequence, length + rows));
+        batch.add(sequence, length, std::vector<uint32_t>(rows, 0));
+      }
+    };
+    add(0, first);
+    add(1, second);
+    const auto q = random_rows(rng, batch.rows(), 64);
+    const auto k = random_rows(rng, batch.rows(), 32);
+    const auto v = random_rows(rng, batch.rows(), 32);
+    const auto a = ops.cpu.attention(spec, q, k, v, *cpu_cache, 0, batch);
+    const auto b = ops.mlx.attention(spec, q, k, v, *mlx_cache, 0, batch);
+    CHECK(difference(a, b) < 1e-5);
+    for (const Segment& segment : batch.segments) {
+      const int end = segment.start + segment.rows;
+      cpu_cache->set_length(segment.sequence, end);
+      mlx_cache->set_length(segment.sequence, end);
+    }
+  }
+}
+
+TEST_CASE("kv cache: pages are returned when a sequence shrinks or ends") {
+  BothBackEnds ops;
+  for (Ops* o : {static_cast<Ops*>(&ops.cpu), static_cast<Ops*>(&ops.mlx)}) {
+    const auto cache = o->make_kv_cache({2, 1, 8}, 4 * kKvPageTokens);
+    const int a = cache->add_sequence();
+    const int b = cache->add_sequence();
+    CHECK(cache->reserve(a, 3 * kKvPageTokens));
+    CHECK_FALSE(cache->reserve(b, kKvPageTokens + 1));
+    CHECK(cache->reserve(b, kKvPageTokens));
+    cache->set_length(a, 3 * kKvPageTokens);
+    cache->set_length(a, 1);
+    CHECK(cache->length(a) == 1);
+    CHECK(cache->reserve(b, 3 * kKvPageTokens));
+    cache->remove_sequence(b);
+    CHECK(cache->reserve(a, 4 * kKvPageTokens));
+    CHECK(cache->add_sequence() == b);
+  }
+}
+
+TEST_CASE("device buffer: arrays see what is written behind them") {
+  const DeviceBuffer buffer(100, 4096);
+  CHECK(reinterpret_cast<size_t>(buffer.data()) % 4096 == 0);
+  const auto view = buffer.array(8, {2, 2}, mx::float32, {4, 1});
+  const std::vector<float> values{1, 2, 0, 0, 3, 4};
+  std::memcpy(buffer.data() + 8, values.data(), 24);
+  CHECK(mx::sum(view).item<float>() == 10);
+}

@@ -1,0 +1,77 @@
+#include "ops/paged_kv_cache.h"
+
+#include "base/align.h"
+#include "base/check.h"
+
+namespace mlx_flash::ops {
+
+PagedKvCache::PagedKvCache(const KvShape& shape, int64_t tokens)
+    : shape_(shape),
+      page_bytes_(kv_page_bytes(shape)),
+      memory_(div_up(tokens, kKvPageTokens) * page_bytes_) {
+  const auto pages = static_cast<uint32_t>(div_up(tokens, kKvPageTokens));
+  for (uint32_t page = pages; page > 0; --page) {
+    free_.push_back(page - 1); // the lowest page is taken first
+  }
+}
+
+int PagedKvCache::add_sequence() {
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    if (!sequences_[i].used) {
+      sequences_[i].used = true;
+      return static_cast<int>(i);
+    }
+  }
+  sequences_.push_back({true, 0, {}});
+  return static_cast<int>(sequences_.size()) - 1;
+}
+
+void PagedKvCache::remove_sequence(int sequence) {
+  set_length(sequence, 0);
+  sequences_[sequence].used = false;
+}
+
+int PagedKvCache::length(int sequence) const {
+  return sequences_[sequence].length;
+}
+
+void PagedKvCache::set_length(int sequence, int length) {
+  Sequence& s = sequences_[sequence];
+  MLX_FLASH_CHECK(
+      s.used && length >= 0 &&
+      length <= static_cast<int>(s.pages.size()) * kKvPageTokens);
+  s.length = length;
+  const size_t needed = div_up(length, kKvPageTokens);
+  while (s.pages.size() > needed) {
+    free_.push_back(s.pages.back());
+    s.pages.pop_back();
+  }
+}
+
+bool PagedKvCache::reserve(int sequence, int length) {
+  Sequence& s = sequences_[sequence];
+  const size_t needed = div_up(length, kKvPageTokens);
+  if (needed > s.pages.size() + free_.size()) {
+    return false;
+  }
+  while (s.pages.size() < needed) {
+    s.pages.push_back(free_.back());
+    free_.pop_back();
+  }
+  return true;
+}
+
+std::vector<kernels::KvPage> PagedKvCache::pages(int sequence, int layer)
+    const {
+  const size_t half =
+      static_cast<size_t>(shape_.kv_heads) * kKvPageTokens * shape_.head_dim;
+  std::vector<kernels::KvPage> pages;
+  for (const uint32_t page : sequences_[sequence].pages) {
+    auto* keys = reinterpret_cast<float*>(memory_.data() + page * page_bytes_) +
+        2 * half * layer;
+    pages.push_back({keys, keys + half});
+  }
+  return pages;
+}
+
+} // namespace mlx_flash::ops
