@@ -1,0 +1,78 @@
+// A loaded model. Sessions (session.h) are its users; all of them share one
+// engine thread, and steps carry rows of every session that has work.
+//
+// Thread rule: all methods may be called from any thread.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "mlx_flash/chat.h"
+#include "mlx_flash/error.h"
+#include "mlx_flash/plan.h"
+#include "mlx_flash/session.h"
+#include "mlx_flash/stats.h"
+
+namespace mlx_flash {
+
+enum class Device { cpu, gpu };
+
+struct EngineOptions {
+  std::filesystem::path model; // a model folder
+
+  // The budget: "24MB", "4GB", "50%". Empty: what is really free.
+  std::string memory;
+  // Fixes the number of expert slots instead of filling the budget.
+  std::optional<uint64_t> slots;
+  // Every expert in memory and nothing streamed: the reference.
+  bool resident = false;
+
+  // Room in the KV cache, in tokens of all sessions together. 0: the model's
+  // own limit, but at most 4096.
+  uint64_t context_tokens = 0;
+  // Rows of a step at most. 0: as many as an eighth of the budget allows.
+  uint64_t prefill_chunk = 0;
+
+  int threads = 0; // 0: as many as there are processors for this process
+  std::string reader = "auto"; // "auto", "uring" or "pread"
+  std::string policy = "efd"; // "efd" or "lru"
+  Device device = Device::cpu;
+  // The model's Text, if the caller has loaded it already; else the engine
+  // loads its own.
+  std::shared_ptr<const Text> text;
+  // A file made by `mlx-flash verify --write-checksums`: every read is
+  // compared with it.
+  std::filesystem::path checksums;
+};
+
+// The plan for these options, without loading anything. A plan that does not
+// fit is returned with `fits` false; it does not throw for that.
+Plan make_plan(const EngineOptions& options);
+
+class Engine {
+ public:
+  // Loads the dense weights; experts are read when they are asked for. Throws
+  // Error(out_of_budget) with the smallest budget that works, and what
+  // Checkpoint and the model throw.
+  static std::unique_ptr<Engine> open(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual const Plan& plan() const = 0;
+  virtual Stats stats() const = 0;
+
+  virtual const Text& text() const = 0;
+  // The model's sampling defaults (generation_config.json), greedy without.
+  virtual const SamplingOptions& default_sampling() const = 0;
+  // 0 when generation_config.json does not say.
+  virtual uint64_t default_max_tokens() const = 0;
+  virtual uint64_t vocab_size() const = 0;
+
+  // An empty timeline. Throws Error(invalid_argument) when too many sessions
+  // are open (64).
+  virtual std::unique_ptr<Session> new_session() = 0;
+};
+
+} // namespace mlx_flash

@@ -1,0 +1,49 @@
+// One token timeline of one user.
+//
+// Thread rule: one thread at a time, except cancel(), which any may call.
+// Must not outlive its engine.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mlx_flash/generation.h"
+
+namespace mlx_flash {
+
+class Session {
+ public:
+  virtual ~Session() = default;
+
+  // Tokens this session holds.
+  virtual uint64_t length() const = 0;
+
+  // Appends `prompt` and generates. On return the session holds the prompt
+  // and what was generated (but not the last token, which nobody has read
+  // yet). An Error leaves the session as it was before the failing step.
+  virtual GenerationResult generate(
+      std::span<const TokenId> prompt,
+      const GenerationOptions& options,
+      const OnText& on_text = {}) = 0;
+
+  // Appends `ids`, at least two, to an empty session and returns their
+  // log-probabilities, with the `top` best candidates at each position.
+  virtual ScoreResult score(std::span<const TokenId> ids, int top = 0) = 0;
+
+  // Appends `tokens` and returns logits: those behind each of them, [tokens,
+  // vocab_size], or behind the last alone, [vocab_size]. For tests and tools.
+  enum class Logits { all, last };
+  virtual std::vector<float> extend(
+      std::span<const TokenId> tokens,
+      Logits which = Logits::all) = 0;
+
+  // Forgets all but the first `length` tokens.
+  virtual void rewind(uint64_t length) = 0;
+
+  // Ends a running generate() within one step; without one, the next call
+  // ends at once.
+  virtual void cancel() = 0;
+};
+
+} // namespace mlx_flash

@@ -1,0 +1,260 @@
+#include "engine/checkpoint_weights.h"
+
+#include <cstring>
+
+#include "base/align.h"
+#include "base/check.h"
+#include "base/error.h"
+#include "base/log.h"
+
+namespace mlx_flash {
+
+namespace {
+
+using kernels::ScaleType;
+using kernels::WeightType;
+namespace mx = ops::mx;
+
+WeightType weight_type(Dtype dtype, const std::string& name) {
+  switch (dtype) {
+    case Dtype::f32:
+      return WeightType::f32;
+    case Dtype::f16:
+      return WeightType::f16;
+    case Dtype::bf16:
+      return WeightType::bf16;
+    default:
+      fail(
+          ErrorCode::unsupported,
+          "[weights] {} is {}; weights must be F32, F16, BF16 or MLX affine "
+          "quantised",
+          name,
+          dtype_name(dtype));
+  }
+}
+
+ScaleType scale_type(Dtype dtype, const std::string& name) {
+  switch (weight_type(dtype, name)) {
+    case WeightType::f32:
+      return ScaleType::f32;
+    case WeightType::f16:
+      return ScaleType::f16;
+    default:
+      return ScaleType::bf16;
+  }
+}
+
+[[noreturn]] void wrong_shape(
+    const TensorInfo& tensor,
+    const std::string& expected,
+    const Checkpoint& checkpoint) {
+  fail(
+      ErrorCode::bad_model,
+      "[weights] {} in {} has shape [{}], but config.json asks for {}",
+      tensor.name,
+      checkpoint.folder().string(),
+      fmt::join(tensor.shape, ", "),
+      expected);
+}
+
+void require_shape(
+    const TensorInfo& tensor,
+    int64_t rows,
+    int64_t columns,
+    const Checkpoint& checkpoint) {
+  if (tensor.shape != std::vector<int64_t>{rows, columns}) {
+    wrong_shape(tensor, fmt::format("[{}, {}]", rows, columns), checkpoint);
+  }
+}
+
+void convert_to_f32(
+    const std::byte* source,
+    WeightType type,
+    size_t n,
+    float* out) {
+  kernels::Matrix row;
+  row.type = type;
+  row.out = 1;
+  row.in = static_cast<int64_t>(n);
+  row.weight = source;
+  kernels::dequantize_row(row, 0, out);
+}
+
+} // namespace
+
+ops::MatrixPlace matrix_place(const ProjectionLayout& projection) {
+  ops::MatrixPlace place;
+  kernels::Matrix& m = place.matrix;
+  m.out = projection.out;
+  m.in = projection.in;
+  place.weight_offset = projection.weight_offset;
+  if (projection.quantization) {
+    m.type = WeightType::affine;
+    m.bits = projection.quantization->bits;
+    m.group_size = projection.quantization->group_size;
+    m.scale_type = scale_type(projection.scale_dtype, "an expert's scales");
+    place.scales_offset = projection.scales_offset;
+    place.biases_offset = projection.biases_offset;
+  } else {
+    m.type = weight_type(projection.weight_dtype, "an expert");
+  }
+  return place;
+}
+
+ops::ExpertRecord expert_record(const LayerExperts& layer) {
+  return {
+      matrix_place(layer.projections[0]),
+      matrix_place(layer.projections[1]),
+      matrix_place(layer.projections[2])};
+}
+
+CheckpointWeights::~CheckpointWeights() {
+  std::vector<ReadCompletion> completions;
+  while (reader_.wait(completions) > 0) {
+    completions.clear();
+  }
+}
+
+void CheckpointWeights::queue(
+    std::string what,
+    const ops::DeviceBuffer& memory,
+    size_t at,
+    uint32_t file,
+    uint64_t offset,
+    uint64_t bytes,
+    std::function<void()> arrived) {
+  const ReadRequest request{
+      file, offset, memory.span().subspan(at, bytes), reads_.size()};
+  reads_.push_back({std::move(what), request, memory, std::move(arrived)});
+}
+
+void CheckpointWeights::flush() {
+  std::vector<ReadRequest> requests;
+  for (; submitted_ < reads_.size(); ++submitted_) {
+    requests.push_back(reads_[submitted_].request);
+  }
+  reader_.submit(requests);
+}
+
+ops::Linear
+CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
+  const TensorInfo& weight = checkpoint_.get(module + ".weight");
+  const auto quantization = checkpoint_.quantization(module);
+  ops::MatrixPlace place;
+  place.matrix.out = out;
+  place.matrix.in = in;
+  if (!quantization) {
+    place.matrix.type = weight_type(weight.dtype, weight.name);
+    require_shape(weight, out, in, checkpoint_);
+    ops::DeviceBuffer memory(weight.bytes);
+    queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
+    flush();
+    return {memory, place};
+  }
+  const TensorInfo& scales = checkpoint_.get(module + ".scales");
+  const TensorInfo& biases = checkpoint_.get(module + ".biases");
+  const auto [bits, group] = *quantization;
+  require_shape(weight, out, in * bits / 32, checkpoint_);
+  require_shape(scales, out, in / group, checkpoint_);
+  require_shape(biases, out, in / group, checkpoint_);
+  place.matrix.type = WeightType::affine;
+  place.matrix.bits = bits;
+  place.matrix.group_size = group;
+  place.matrix.scale_type = scale_type(scales.dtype, scales.name);
+  place.scales_offset = round_up(weight.bytes, 64);
+  place.biases_offset = place.scales_offset + round_up(scales.bytes, 64);
+  ops::DeviceBuffer memory(place.biases_offset + biases.bytes);
+  queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
+  queue(
+      scales.name,
+      memory,
+      place.scales_offset,
+      scales.file,
+      scales.offset,
+      scales.bytes);
+  queue(
+      biases.name,
+      memory,
+      place.biases_offset,
+      biases.file,
+      biases.offset,
+      biases.bytes);
+  flush();
+  return {memory, place};
+}
+
+mx::array CheckpointWeights::vector(const std::string& name, int64_t n) {
+  const TensorInfo& tensor = checkpoint_.get(name);
+  const WeightType type = weight_type(tensor.dtype, name);
+  if (tensor.shape != std::vector<int64_t>{n}) {
+    wrong_shape(tensor, fmt::format("[{}]", n), checkpoint_);
+  }
+  ops::DeviceBuffer raw(tensor.bytes);
+  ops::DeviceBuffer values(static_cast<size_t>(n) * 4);
+  queue(
+      name,
+      raw,
+      0,
+      tensor.file,
+      tensor.offset,
+      tensor.bytes,
+      [raw, values, type, n] {
+        convert_to_f32(
+            raw.data(),
+            type,
+            static_cast<size_t>(n),
+            reinterpret_cast<float*>(values.data()));
+      });
+  flush();
+  return values.array(0, {static_cast<int>(n)}, mx::float32);
+}
+
+ops::ExpertBank CheckpointWeights::experts(
+    const ExpertLayout& layout,
+    int layer) {
+  const LayerExperts& l = *layout.layer(static_cast<uint16_t>(layer));
+  const size_t pitch = l.slot_bytes;
+  ops::DeviceBuffer memory(pitch * l.experts, 4096);
+  for (uint16_t e = 0; e < l.experts; ++e) {
+    for (const Section& section : layout.sections({l.layer, e})) {
+      queue(
+          fmt::format("layer {} expert {}", layer, e),
+          memory,
+          e * pitch + section.slot_offset,
+          section.file,
+          section.file_offset,
+          section.bytes);
+    }
+  }
+  flush();
+  return {memory, pitch, l.experts};
+}
+
+void CheckpointWeights::check(const ReadCompletion& completion) {
+  Read& read = reads_[completion.tag];
+  std::optional<std::string> problem = completion.error;
+  if (!problem && checksums_) {
+    problem = checksums_->check(
+        read.request.file, read.request.offset, read.request.dest);
+  }
+  if (problem) {
+    fail(ErrorCode::io, "[weights] {}: {}", read.what, *problem);
+  }
+  if (read.arrived) {
+    read.arrived();
+  }
+}
+
+void CheckpointWeights::finish() {
+  std::vector<ReadCompletion> completions;
+  while (reader_.wait(completions) > 0) {
+    for (const ReadCompletion& completion : completions) {
+      check(completion);
+    }
+    completions.clear();
+  }
+  reads_.clear();
+  submitted_ = 0;
+}
+
+} // namespace mlx_flash

@@ -1,0 +1,194 @@
+// The public Engine and Session over EngineCore.
+#include "mlx_flash/engine.h"
+
+#include <atomic>
+
+#include "base/error.h"
+#include "engine/engine_core.h"
+
+namespace mlx_flash {
+
+namespace {
+
+constexpr int kMaxSessions = 64;
+
+class SessionFront : public Session {
+ public:
+  SessionFront(EngineCore& core, std::atomic<int>& open)
+      : core_(core), open_(open), timeline_(std::make_shared<Timeline>()) {
+    call(make(Request::Kind::open));
+  }
+
+  ~SessionFront() override {
+    try {
+      call(make(Request::Kind::close));
+    } catch (const Error&) {
+      // The engine is closing and takes its sequences with it.
+    }
+    --open_;
+  }
+
+  uint64_t length() const override {
+    return timeline_->length;
+  }
+
+  GenerationResult generate(
+      std::span<const TokenId> prompt,
+      const GenerationOptions& options,
+      const OnText& on_text) override {
+    validate(options.sampling);
+    if (options.max_tokens == 0) {
+      fail(
+          ErrorCode::invalid_argument,
+          "[generate] max_tokens is 0; ask for at least one");
+    }
+    auto request = make(Request::Kind::generate);
+    request->tokens.assign(prompt.begin(), prompt.end());
+    request->options = options;
+    call(request, on_text);
+    return std::move(request->result);
+  }
+
+  ScoreResult score(std::span<const TokenId> ids, int top) override {
+    auto request = make(Request::Kind::score);
+    request->tokens.assign(ids.begin(), ids.end());
+    request->top = top;
+    call(request);
+    return std::move(request->score);
+  }
+
+  std::vector<float> extend(std::span<const TokenId> tokens, Logits which)
+      override {
+    auto request = make(Request::Kind::extend);
+    request->all_logits = which == Logits::all;
+    request->tokens.assign(tokens.begin(), tokens.end());
+    call(request);
+    return std::move(request->logits);
+  }
+
+  void rewind(uint64_t length) override {
+    auto request = make(Request::Kind::rewind);
+    request->rewind_length = length;
+    call(request);
+  }
+
+  void cancel() override {
+    std::lock_guard lock(mutex_);
+    if (running_) {
+      running_->cancelled = true;
+    } else {
+      cancel_next_ = true;
+    }
+  }
+
+ private:
+  std::shared_ptr<Request> make(Request::Kind kind) {
+    auto request = std::make_shared<Request>();
+    request->kind = kind;
+    request->timeline = timeline_;
+    return request;
+  }
+
+  // Hands the request over and waits for its end, passing text on.
+  void call(
+      const std::shared_ptr<Request>& request,
+      const OnText& on_text = {}) {
+    const bool cancellable = request->kind == Request::Kind::generate ||
+        request->kind == Request::Kind::score ||
+        request->kind == Request::Kind::extend;
+    if (cancellable) {
+      std::lock_guard lock(mutex_);
+      request->cancelled = std::exchange(cancel_next_, false);
+      running_ = request;
+    }
+    core_.submit(request);
+    wait(*request, on_text);
+    if (cancellable) {
+      std::lock_guard lock(mutex_);
+      running_ = nullptr;
+    }
+    if (request->error) {
+      std::rethrow_exception(request->error);
+    }
+  }
+
+  static void wait(Request& request, const OnText& on_text) {
+    std::unique_lock lock(request.mutex);
+    bool done = false;
+    while (!done) {
+      request.changed.wait(
+          lock, [&] { return request.done || !request.text.empty(); });
+      done = request.done;
+      const std::string text = std::exchange(request.text, {});
+      if (text.empty() || !on_text) {
+        continue;
+      }
+      lock.unlock();
+      if (!on_text(text)) {
+        request.cancelled = true;
+      }
+      lock.lock();
+    }
+  }
+
+  EngineCore& core_;
+  std::atomic<int>& open_;
+  std::shared_ptr<Timeline> timeline_;
+  std::mutex mutex_;
+  std::shared_ptr<Request> running_;
+  bool cancel_next_ = false;
+};
+
+class EngineFront : public Engine {
+ public:
+  EngineFront(const EngineOptions& options, const EngineSeams& seams)
+      : core_(options, seams) {}
+
+  const Plan& plan() const override {
+    return core_.plan();
+  }
+  Stats stats() const override {
+    return core_.stats();
+  }
+  const Text& text() const override {
+    return core_.text();
+  }
+  const SamplingOptions& default_sampling() const override {
+    return core_.defaults().sampling;
+  }
+  uint64_t default_max_tokens() const override {
+    return core_.defaults().max_new_tokens;
+  }
+  uint64_t vocab_size() const override {
+    return static_cast<uint64_t>(core_.vocab_size());
+  }
+
+  std::unique_ptr<Session> new_session() override {
+    if (open_.fetch_add(1) >= kMaxSessions) {
+      --open_;
+      fail(
+          ErrorCode::invalid_argument,
+          "[engine] {} sessions are open, which is the most; end one first",
+          kMaxSessions);
+    }
+    return std::make_unique<SessionFront>(core_, open_);
+  }
+
+ private:
+  EngineCore core_;
+  std::atomic<int> open_{0};
+};
+
+} // namespace
+
+std::unique_ptr<Engine> open_engine(
+    const EngineOptions& options,
+    const EngineSeams& seams) {
+  return std::make_unique<EngineFront>(options, seams);
+}
+
+std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
+  return open_engine(options, {});
+}
+
+} // namespace mlx_flash

@@ -1,0 +1,320 @@
+#include "engine/engine_core.h"
+
+#include <mlx/device.h>
+#include <mlx/memory.h>
+
+#include <future>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/read_file.h"
+#include "engine/checkpoint_weights.h"
+#include "engine/planner.h"
+#include "models/registry.h"
+#include "models/resident_experts.h"
+#include "platform/memory_facts.h"
+#include "residency/eviction_policy.h"
+
+namespace mlx_flash {
+
+namespace mx = ops::mx;
+
+struct EngineCore::Machine {
+  std::unique_ptr<Reader> reader;
+  std::unique_ptr<ops::Ops> ops;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<ops::KvCache> cache;
+  // Streaming only, in the order of construction.
+  std::optional<ops::ExpertBank> memory;
+  std::unique_ptr<EvictionPolicy> policy;
+  std::unique_ptr<SlotBank> bank;
+  std::unique_ptr<ExpertFetcher> fetcher;
+  std::unique_ptr<ExpertSource> experts;
+  uint64_t load_bytes = 0;
+  double load_seconds = 0;
+
+  Machine(
+      const EngineOptions& options,
+      const EngineSeams& seams,
+      const Checkpoint& checkpoint,
+      const ExpertLayout& layout,
+      const Plan& plan,
+      const ChecksumTable* checksums);
+
+ private:
+  void make_ops(const EngineOptions& options, const EngineSeams& seams);
+  void load(
+      const Checkpoint& checkpoint,
+      const ExpertLayout& layout,
+      const ChecksumTable* checksums,
+      bool resident);
+  void make_streaming(
+      const EngineOptions& options,
+      const ExpertLayout& layout,
+      const Plan& plan,
+      const ChecksumTable* checksums);
+};
+
+EngineCore::Machine::Machine(
+    const EngineOptions& options,
+    const EngineSeams& seams,
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout,
+    const Plan& plan,
+    const ChecksumTable* checksums) {
+  const double begin = now_seconds();
+  reader = seams.make_reader
+      ? seams.make_reader(checkpoint)
+      : make_reader(options.reader, checkpoint.files(), reader_options(layout));
+  make_ops(options, seams);
+  load(checkpoint, layout, checksums, options.resident);
+  if (!options.resident && !layout.layers().empty()) {
+    make_streaming(options, layout, plan, checksums);
+  }
+  cache = ops->make_kv_cache(
+      model->shape().kv(), static_cast<int64_t>(plan.context_tokens));
+  load_bytes = reader->device_bytes();
+  load_seconds = now_seconds() - begin;
+}
+
+void EngineCore::Machine::make_ops(
+    const EngineOptions& options,
+    const EngineSeams& seams) {
+  if (seams.mlx_ops_on_cpu) {
+    ops = std::make_unique<ops::MlxOps>(mx::Device::cpu, mx::float32);
+  } else if (options.device == Device::cpu) {
+    ops = std::make_unique<ops::CpuOps>(resolved_threads(options.threads));
+  } else if (mx::is_available(mx::Device::gpu)) {
+    ops = std::make_unique<ops::MlxOps>(mx::Device::gpu, mx::bfloat16);
+  } else {
+    fail(
+        ErrorCode::unsupported,
+        "[device] this machine has no GPU that MLX can use; run with "
+        "--device cpu");
+  }
+}
+
+void EngineCore::Machine::load(
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout,
+    const ChecksumTable* checksums,
+    bool resident) {
+  CheckpointWeights weights(checkpoint, *reader, checksums);
+  model = make_model(checkpoint.config_json(), *ops, weights);
+  std::map<int, ResidentExperts::Layer> layers;
+  if (resident || layout.layers().empty()) {
+    for (const LayerExperts& layer : layout.layers()) {
+      layers.insert(
+          {layer.layer,
+           {expert_record(layer), weights.experts(layout, layer.layer)}});
+    }
+    experts = std::make_unique<ResidentExperts>(*ops, std::move(layers));
+  }
+  weights.finish();
+}
+
+void EngineCore::Machine::make_streaming(
+    const EngineOptions& options,
+    const ExpertLayout& layout,
+    const Plan& plan,
+    const ChecksumTable* checksums) {
+  const ModelShape& shape = model->shape();
+  const size_t pitch = plan.slot_bytes;
+  memory.emplace(ops::ExpertBank{
+      ops::DeviceBuffer(pitch * plan.slots, 4096), pitch, plan.slots});
+  policy = make_policy(
+      options.policy,
+      {static_cast<uint32_t>(plan.slots),
+       static_cast<uint32_t>(shape.layers),
+       static_cast<uint32_t>(shape.experts),
+       static_cast<uint32_t>(shape.experts_per_token)});
+  bank = std::make_unique<SlotBank>(memory->memory.span(), pitch, *policy);
+  fetcher = std::make_unique<ExpertFetcher>(*bank, *reader, layout, checksums);
+  if (auto* cpu = dynamic_cast<ops::CpuOps*>(ops.get())) {
+    experts = std::make_unique<CpuStreamedExperts>(
+        *cpu, *bank, *fetcher, layout, *memory);
+  } else {
+    experts = std::make_unique<MlxStreamedExperts>(
+        static_cast<ops::MlxOps&>(*ops), *bank, *fetcher, layout, *memory);
+  }
+}
+
+namespace {
+
+std::string optional_file(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error) ? read_file(path, 16u << 20)
+                                              : std::string();
+}
+
+void require_fit(const Plan& plan) {
+  if (plan.fits) {
+    return;
+  }
+  fail(
+      ErrorCode::out_of_budget,
+      "[plan] {} needs at least {} bytes ({}) for a context of {} tokens, but "
+      "the budget is {} bytes ({}, from {}); give --memory {} or a smaller "
+      "--ctx",
+      plan.model,
+      plan.smallest_budget_bytes,
+      format_bytes(plan.smallest_budget_bytes),
+      plan.context_tokens,
+      plan.budget_bytes,
+      format_bytes(plan.budget_bytes),
+      plan.budget_source,
+      plan.smallest_budget_bytes);
+}
+
+uint64_t header_bytes(const Checkpoint& checkpoint) {
+  std::vector<uint64_t> first(checkpoint.files().size(), UINT64_MAX);
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    first[tensor.file] = std::min(first[tensor.file], tensor.offset);
+  }
+  uint64_t total = 0;
+  for (const uint64_t bytes : first) {
+    total += bytes == UINT64_MAX ? 0 : bytes;
+  }
+  return total;
+}
+
+} // namespace
+
+EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
+    : options_(options),
+      seams_(seams),
+      checkpoint_(Checkpoint::open(options.model)),
+      layout_(checkpoint_),
+      shape_(read_model_shape(checkpoint_.config_json())),
+      plan_(divide_budget(gather_facts(options, checkpoint_, layout_))),
+      header_bytes_(header_bytes(checkpoint_)),
+      budget_(plan_.budget_bytes) {
+  require_fit(plan_);
+  charge_plan();
+  text_ = std::dynamic_pointer_cast<const ModelText>(options.text);
+  if (!text_) {
+    text_ = ModelText::load(options.model);
+  }
+  defaults_ = parse_generation_defaults(
+      optional_file(options.model / "generation_config.json"),
+      checkpoint_.config_json());
+  memory_watch_.emplace();
+  release_free_memory();
+  if (!options.checksums.empty()) {
+    checksums_ = ChecksumTable::load(options.checksums, checkpoint_);
+  }
+
+  // Shared: setting a promise may outlast the wait for it.
+  auto loaded = std::make_shared<std::promise<void>>();
+  thread_ = std::make_unique<EngineThread>([this, loaded] {
+    std::optional<Machine> machine;
+    try {
+      machine.emplace(
+          options_,
+          seams_,
+          checkpoint_,
+          layout_,
+          plan_,
+          checksums_ ? &*checksums_ : nullptr);
+      publish(*machine, {});
+    } catch (...) {
+      loaded->set_exception(std::current_exception());
+      return;
+    }
+    loaded->set_value();
+    serve(*machine);
+  });
+  loaded->get_future().get();
+}
+
+EngineCore::~EngineCore() {
+  queue_.close();
+  thread_.reset(); // waits
+}
+
+void EngineCore::charge_plan() {
+  for (int i = 0; i < kAccounts; ++i) {
+    const auto account = static_cast<Account>(i);
+    charges_.push_back(budget_.charge(account, plan_bytes(plan_, account)));
+  }
+}
+
+void EngineCore::serve(Machine& machine) {
+  Scheduler scheduler(
+      {machine.model.get(),
+       machine.experts.get(),
+       machine.cache.get(),
+       text_->tokenizer(),
+       defaults_.eos_tokens,
+       std::min<int64_t>(
+           static_cast<int64_t>(plan_.context_tokens), shape_.max_positions),
+       static_cast<int>(plan_.prefill_chunk),
+       kLogitRows});
+  for (;;) {
+    auto request = scheduler.idle() ? queue_.pop() : queue_.try_pop();
+    if (request) {
+      scheduler.accept(std::move(*request));
+      continue; // take all that is waiting before the next step
+    }
+    if (scheduler.idle()) {
+      return; // the queue is closed
+    }
+    scheduler.step();
+    publish(machine, scheduler.stats());
+    scheduler.deliver();
+  }
+}
+
+namespace {
+
+// What MLX had allocated at once since the last call, beyond what it has now:
+// the arrays that came and went within a step.
+uint64_t mlx_transient_bytes() {
+  const size_t peak = mx::get_peak_memory();
+  const size_t active = mx::get_active_memory();
+  mx::reset_peak_memory();
+  return peak > active ? peak - active : 0;
+}
+
+} // namespace
+
+void EngineCore::publish(const Machine& machine, const Stats& work) {
+  memory_watch_->sample(mlx_transient_bytes());
+  Stats stats = work;
+  if (machine.bank) {
+    stats.expert_hits = machine.bank->hits();
+    stats.expert_misses = machine.bank->misses();
+    stats.expert_evictions = machine.bank->evictions();
+    stats.stall_seconds = machine.fetcher->stall_seconds();
+  }
+  stats.bytes_read_load = machine.load_bytes + header_bytes_;
+  stats.bytes_read_demand = machine.reader->device_bytes() - machine.load_bytes;
+  stats.load_seconds = machine.load_seconds;
+  stats.reader = machine.reader->name();
+  std::lock_guard lock(stats_mutex_);
+  stats_ = stats;
+}
+
+Stats EngineCore::stats() const {
+  Stats stats;
+  {
+    std::lock_guard lock(stats_mutex_);
+    stats = stats_;
+  }
+  stats.slots = plan_.slots;
+  stats.budget_bytes = plan_.budget_bytes;
+  stats.planned_bytes = plan_.planned_bytes;
+  stats.peak_bytes = memory_watch_->peak_bytes();
+  stats.threads = resolved_threads(options_.threads);
+  stats.policy = options_.resident ? "resident" : options_.policy;
+  stats.device = options_.device == Device::cpu ? "cpu" : "gpu";
+  return stats;
+}
+
+void EngineCore::submit(std::shared_ptr<Request> request) {
+  if (!queue_.push(std::move(request))) {
+    fail(ErrorCode::internal, "[engine] is closing");
+  }
+}
+
+} // namespace mlx_flash

@@ -1,0 +1,301 @@
+#include "engine/planner.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include "base/align.h"
+#include "base/error.h"
+#include "models/registry.h"
+#include "platform/cpu_facts.h"
+#include "platform/memory_facts.h"
+
+namespace mlx_flash {
+
+namespace {
+
+// Heap, stacks, page tables and late program code of a process with a model
+// that takes nothing: measured, see docs/residency.md.
+constexpr uint64_t kProgramBytes = 3u << 20;
+// The bank's and the policies' tables, per slot.
+constexpr uint64_t kSlotTableBytes = 128;
+constexpr uint64_t kDefaultContext = 4096;
+constexpr uint64_t kSmallestChunk = 8;
+constexpr uint64_t kLargestChunk = 512;
+
+uint64_t kv_bytes(const PlanFacts& facts) {
+  return div_up(facts.context_tokens, ops::kKvPageTokens) *
+      ops::kv_page_bytes(facts.shape.kv());
+}
+
+uint64_t activations(const PlanFacts& facts, uint64_t chunk) {
+  // Beside the step's arrays: the sampler's candidates and a row of logits.
+  return activation_bytes(
+             facts.shape,
+             static_cast<int64_t>(chunk),
+             std::min<int64_t>(kLogitRows, static_cast<int64_t>(chunk)),
+             static_cast<int64_t>(facts.context_tokens),
+             facts.threads) +
+      40ull * facts.shape.vocab;
+}
+
+// Everything but the slots.
+uint64_t fixed_bytes(const PlanFacts& facts, uint64_t chunk) {
+  return kProgramBytes + facts.index_bytes + facts.tokenizer_bytes +
+      facts.dense_bytes + kv_bytes(facts) + activations(facts, chunk) +
+      facts.staging_bytes;
+}
+
+// The fewest slots that these facts allow.
+uint64_t least_slots(const PlanFacts& facts) {
+  if (facts.resident || facts.experts == 0) {
+    return facts.experts;
+  }
+  return facts.slots ? std::min(*facts.slots, facts.experts)
+                     : uint64_t(facts.shape.experts_per_token);
+}
+
+uint64_t slots_bytes(const PlanFacts& facts, uint64_t slots) {
+  return slots * (facts.slot_bytes + kSlotTableBytes);
+}
+
+// The largest that takes an eighth of the budget at most and leaves room for
+// the slots.
+uint64_t choose_chunk(const PlanFacts& facts) {
+  if (facts.prefill_chunk > 0) {
+    return facts.prefill_chunk;
+  }
+  const uint64_t slots = slots_bytes(facts, least_slots(facts));
+  uint64_t chunk = kLargestChunk;
+  while (chunk > kSmallestChunk &&
+         (activations(facts, chunk) > facts.budget_bytes / 8 ||
+          fixed_bytes(facts, chunk) + slots > facts.budget_bytes)) {
+    chunk /= 2;
+  }
+  return chunk;
+}
+
+uint64_t choose_slots(const PlanFacts& facts, uint64_t fixed) {
+  const uint64_t least = least_slots(facts);
+  const uint64_t needed = facts.shape.experts_per_token;
+  if (facts.slots && least < std::min(needed, facts.experts)) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[plan] {} slots are too few: every token of this model uses {} "
+        "experts of a layer at once; give at least {}",
+        *facts.slots,
+        needed,
+        needed);
+  }
+  if (facts.slots || facts.resident || facts.experts == 0) {
+    return least;
+  }
+  const uint64_t room =
+      facts.budget_bytes > fixed ? facts.budget_bytes - fixed : 0;
+  return std::clamp(room / slots_bytes(facts, 1), least, facts.experts);
+}
+
+} // namespace
+
+Plan divide_budget(const PlanFacts& facts) {
+  const uint64_t chunk = choose_chunk(facts);
+  const uint64_t fixed = fixed_bytes(facts, chunk);
+  const uint64_t slots = choose_slots(facts, fixed);
+  const uint64_t least_chunk =
+      facts.prefill_chunk > 0 ? facts.prefill_chunk : kSmallestChunk;
+
+  Plan plan;
+  plan.model = facts.model;
+  plan.model_type = facts.model_type;
+  plan.model_bytes = facts.model_bytes;
+  plan.budget_bytes = facts.budget_bytes;
+  plan.budget_source = facts.budget_source;
+  const auto account = [&](Account name, uint64_t bytes) {
+    plan.accounts.push_back({std::string(account_name(name)), bytes});
+    plan.planned_bytes += bytes;
+  };
+  account(Account::program, kProgramBytes + facts.index_bytes);
+  account(Account::tokenizer, facts.tokenizer_bytes);
+  account(Account::dense_weights, facts.dense_bytes);
+  account(Account::expert_slots, slots_bytes(facts, slots));
+  account(Account::kv_cache, kv_bytes(facts));
+  account(Account::activations, activations(facts, chunk));
+  account(Account::read_staging, facts.staging_bytes);
+  plan.fits = plan.planned_bytes <= plan.budget_bytes;
+  plan.smallest_budget_bytes =
+      fixed_bytes(facts, least_chunk) + slots_bytes(facts, least_slots(facts));
+  plan.full_budget_bytes = fixed + slots_bytes(facts, facts.experts);
+  plan.slots = slots;
+  plan.slot_bytes = facts.slot_bytes;
+  plan.experts = facts.experts;
+  plan.experts_per_token = facts.shape.experts_per_token;
+  plan.expert_layers = facts.shape.expert_layers.size();
+  plan.context_tokens = facts.context_tokens;
+  plan.prefill_chunk = chunk;
+  return plan;
+}
+
+uint64_t plan_bytes(const Plan& plan, Account account) {
+  for (const PlanAccount& entry : plan.accounts) {
+    if (entry.name == account_name(account)) {
+      return entry.bytes;
+    }
+  }
+  return 0;
+}
+
+uint64_t dense_tensor_bytes(const TensorInfo& tensor) {
+  constexpr uint64_t kOverhead = 256; // alignment, tail, heap
+  // Vectors are kept in f32.
+  const uint64_t bytes = tensor.shape.size() == 1
+      ? tensor.bytes / dtype_bytes(tensor.dtype) * 4
+      : tensor.bytes;
+  return round_up(bytes, 64) + kOverhead;
+}
+
+ReaderOptions reader_options(const ExpertLayout& layout) {
+  ReaderOptions options;
+  options.block_bytes = staging_block_bytes(layout.largest_section_bytes());
+  return options;
+}
+
+int resolved_threads(int requested) {
+  return requested > 0 ? requested : usable_cpus();
+}
+
+namespace {
+
+// Measured with vocabularies of 4,096 to 201,088 entries: resident after the
+// first use 4.4, 34 and 42 MB for files of 0.26, 4.8 and 12 MB, and up to 49
+// and 95 MB for a moment while they are parsed.
+uint64_t tokenizer_bytes(const std::filesystem::path& folder) {
+  std::error_code error;
+  const auto bytes =
+      std::filesystem::file_size(folder / "tokenizer.json", error);
+  return error ? 0 : 2'000'000 + 10 * bytes;
+}
+
+uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
+  uint64_t total = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (!layout.is_expert_tensor(tensor.name)) {
+      total += dense_tensor_bytes(tensor);
+    }
+  }
+  return total;
+}
+
+[[noreturn]] void wrong_experts(
+    const Checkpoint& checkpoint,
+    int layer,
+    const std::string& what) {
+  fail(
+      ErrorCode::bad_model,
+      "[plan] {}: layer {} {}",
+      checkpoint.folder().string(),
+      layer,
+      what);
+}
+
+void require_projection(
+    const Checkpoint& checkpoint,
+    const LayerExperts& layer,
+    Projection which,
+    int64_t out,
+    int64_t in) {
+  const ProjectionLayout& p = layer.projections[static_cast<int>(which)];
+  if (p.out != out || p.in != in) {
+    wrong_experts(
+        checkpoint,
+        layer.layer,
+        fmt::format(
+            "has expert matrices of {} x {} where config.json asks for {} x {}",
+            p.out,
+            p.in,
+            out,
+            in));
+  }
+}
+
+// The experts in the files are those that the config speaks of.
+void require_experts(
+    const ModelShape& shape,
+    const ExpertLayout& layout,
+    const Checkpoint& checkpoint) {
+  for (const int number : shape.expert_layers) {
+    const LayerExperts* layer = layout.layer(static_cast<uint16_t>(number));
+    if (!layer || layer->experts != shape.experts) {
+      wrong_experts(
+          checkpoint,
+          number,
+          fmt::format(
+              "has {} experts in the weight files, but config.json says {}",
+              layer ? layer->experts : 0,
+              shape.experts));
+    }
+    const int64_t inner = shape.expert_inner;
+    const int64_t hidden = shape.hidden;
+    require_projection(checkpoint, *layer, Projection::gate, inner, hidden);
+    require_projection(checkpoint, *layer, Projection::up, inner, hidden);
+    require_projection(checkpoint, *layer, Projection::down, hidden, inner);
+  }
+  if (layout.layers().size() != shape.expert_layers.size()) {
+    fail(
+        ErrorCode::bad_model,
+        "[plan] {}: {} layers have experts in the weight files, but "
+        "config.json says {}",
+        checkpoint.folder().string(),
+        layout.layers().size(),
+        shape.expert_layers.size());
+  }
+}
+
+void set_budget(PlanFacts& facts, const EngineOptions& options) {
+  const MemoryFacts memory = read_memory_facts();
+  if (!options.memory.empty()) {
+    facts.budget_bytes = parse_memory_size(options.memory, memory.total_bytes);
+    facts.budget_source = "--memory";
+    return;
+  }
+  // A sixteenth stays for everybody else.
+  facts.budget_bytes = memory.free_bytes - memory.free_bytes / 16;
+  facts.budget_source = memory.bound_by;
+}
+
+} // namespace
+
+PlanFacts gather_facts(
+    const EngineOptions& options,
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout) {
+  PlanFacts facts;
+  facts.model = checkpoint.folder().string();
+  facts.model_type = checkpoint.model_type();
+  facts.model_bytes = checkpoint.file_bytes();
+  facts.shape = read_model_shape(checkpoint.config_json());
+  require_experts(facts.shape, layout, checkpoint);
+  facts.dense_bytes = dense_bytes(checkpoint, layout);
+  facts.index_bytes = checkpoint.tensors().size() * 256 +
+      layout.expert_count() * 9 * sizeof(Section);
+  facts.tokenizer_bytes = tokenizer_bytes(options.model);
+  const ReaderOptions reader = reader_options(layout);
+  facts.staging_bytes = reader.depth * reader.block_bytes;
+  facts.slot_bytes = layout.slot_bytes();
+  facts.experts = layout.expert_count();
+  facts.threads = resolved_threads(options.threads);
+  facts.context_tokens = options.context_tokens > 0
+      ? options.context_tokens
+      : std::min<uint64_t>(kDefaultContext, facts.shape.max_positions);
+  facts.prefill_chunk = options.prefill_chunk;
+  facts.slots = options.slots;
+  facts.resident = options.resident;
+  set_budget(facts, options);
+  return facts;
+}
+
+Plan make_plan(const EngineOptions& options) {
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const ExpertLayout layout(checkpoint);
+  return divide_budget(gather_facts(options, checkpoint, layout));
+}
+
+} // namespace mlx_flash

@@ -1,0 +1,62 @@
+// Divides a memory budget among the ledger's accounts before anything large
+// is allocated. Pure arithmetic over facts; make_plan() of the public API
+// gathers the facts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "mlx_flash/engine.h"
+#include "mlx_flash/plan.h"
+#include "models/model.h"
+#include "residency/memory_budget.h"
+#include "storage/checkpoint.h"
+#include "storage/expert_layout.h"
+#include "storage/reader.h"
+
+namespace mlx_flash {
+
+// Rows whose logits are computed at once.
+inline constexpr int kLogitRows = 8;
+
+struct PlanFacts {
+  std::string model;
+  std::string model_type;
+  uint64_t model_bytes = 0;
+  ModelShape shape;
+  uint64_t dense_bytes = 0; // in memory
+  uint64_t index_bytes = 0; // tables that know where tensors are
+  uint64_t tokenizer_bytes = 0;
+  uint64_t staging_bytes = 0;
+  uint64_t slot_bytes = 0;
+  uint64_t experts = 0; // of all layers
+  int threads = 1;
+
+  uint64_t budget_bytes = 0;
+  std::string budget_source;
+  uint64_t context_tokens = 0;
+  uint64_t prefill_chunk = 0; // 0: choose
+  std::optional<uint64_t> slots; // fixed
+  bool resident = false;
+};
+
+// Throws Error(invalid_argument) for fixed slots below experts_per_token.
+Plan divide_budget(const PlanFacts& facts);
+
+uint64_t plan_bytes(const Plan& plan, Account account);
+
+// Facts about the model in `options.model` and this machine.
+PlanFacts gather_facts(
+    const EngineOptions& options,
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout);
+
+// How the reader for this model is set up.
+ReaderOptions reader_options(const ExpertLayout& layout);
+
+// Memory of a dense tensor once loaded.
+uint64_t dense_tensor_bytes(const TensorInfo& tensor);
+
+int resolved_threads(int requested);
+
+} // namespace mlx_flash

@@ -1,0 +1,498 @@
+#include "engine/scheduler.h"
+
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/tight_schema.h"
+#include "generate/log_softmax.h"
+
+namespace mlx_flash {
+
+namespace mx = ops::mx;
+using Kind = Request::Kind;
+
+namespace {
+
+std::exception_ptr error(ErrorCode code, std::string message) {
+  return std::make_exception_ptr(Error(code, message));
+}
+
+// What a step threw, as an Error: MLX throws others.
+std::exception_ptr as_error(std::exception_ptr thrown) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const Error&) {
+    return thrown;
+  } catch (const std::exception& other) {
+    return error(ErrorCode::internal, fmt::format("[engine] {}", other.what()));
+  }
+}
+
+} // namespace
+
+void Scheduler::accept(std::shared_ptr<Request> request) {
+  try {
+    start(request);
+  } catch (...) {
+    request->end(as_error(std::current_exception()));
+  }
+  active_.push_back(request);
+}
+
+void Scheduler::start(const RequestPtr& request) {
+  Timeline& timeline = *request->timeline;
+  switch (request->kind) {
+    case Kind::open:
+      timeline.sequence = setup_.cache->add_sequence();
+      request->end();
+      return;
+    case Kind::close:
+      setup_.cache->remove_sequence(timeline.sequence);
+      request->end();
+      return;
+    case Kind::rewind:
+      if (request->rewind_length > timeline.tokens.size()) {
+        fail(
+            ErrorCode::invalid_argument,
+            "[session] cannot rewind to {} tokens: the session holds {}",
+            request->rewind_length,
+            timeline.tokens.size());
+      }
+      shorten(timeline, request->rewind_length);
+      request->end();
+      return;
+    case Kind::generate:
+      check_tokens(*request);
+      start_generation(*request);
+      break;
+    case Kind::score:
+    case Kind::extend:
+      check_tokens(*request);
+      break;
+  }
+}
+
+// Throws Error(invalid_argument) for tokens that cannot be read.
+void Scheduler::check_tokens(const Request& request) const {
+  const size_t length = request.timeline->tokens.size();
+  const auto vocab = static_cast<TokenId>(setup_.model->shape().vocab);
+  for (const TokenId id : request.tokens) {
+    if (id >= vocab) {
+      fail(
+          ErrorCode::invalid_argument,
+          "[session] token id {} is outside the vocabulary of {}",
+          id,
+          vocab);
+    }
+  }
+  if (request.tokens.empty()) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[session] the prompt is empty; give at least one token");
+  }
+  if (request.kind == Kind::score &&
+      (length > 0 || request.tokens.size() < 2)) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[score] needs an empty session and at least two tokens, not {} and "
+        "{}",
+        length,
+        request.tokens.size());
+  }
+  if (length + request.tokens.size() >
+      static_cast<size_t>(setup_.context_tokens)) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[session] {} tokens do not fit the context of {}; give a larger "
+        "--ctx or a shorter prompt",
+        length + request.tokens.size(),
+        setup_.context_tokens);
+  }
+}
+
+void Scheduler::start_generation(Request& request) {
+  const GenerationOptions& options = request.options;
+  request.sampler = std::make_unique<Sampler>(options.sampling);
+  for (const TokenId id : request.timeline->tokens) {
+    request.sampler->accept(id);
+  }
+  for (const TokenId id : request.tokens) {
+    request.sampler->accept(id);
+  }
+  request.stop_strings = std::make_unique<StopStrings>(options.stop_strings);
+  if (setup_.tokenizer) {
+    request.detokenizer = std::make_unique<Detokenizer>(*setup_.tokenizer);
+  } else if (!options.stop_strings.empty() || !options.json_schema.empty()) {
+    fail(
+        ErrorCode::unsupported,
+        "[generate] stop strings and schemas need text, and this model has no "
+        "tokenizer.json");
+  }
+  request.result.prompt_tokens = request.tokens.size();
+  if (!options.json_schema.empty()) {
+    const auto vocab = static_cast<size_t>(setup_.model->shape().vocab);
+    if (!grammar_) {
+      if (setup_.end_tokens.empty()) {
+        fail(
+            ErrorCode::unsupported,
+            "[grammar] this model names no end token, so constrained text "
+            "could not end");
+      }
+      grammar_ = std::make_unique<Grammar>(
+          *setup_.tokenizer, vocab, setup_.end_tokens[0]);
+    }
+    request.grammar = std::make_unique<GrammarMatcher>(
+        *grammar_, GrammarKind::json_schema, tight_schema(options.json_schema));
+    mask_.resize((vocab + 31) / 32);
+  }
+}
+
+void Scheduler::step() {
+  drop_cancelled();
+  ops::Batch batch;
+  const std::vector<Part> parts = plan_step(batch);
+  if (!parts.empty()) {
+    const double begin = now_seconds();
+    try {
+      run(batch, parts);
+      count(parts, now_seconds() - begin);
+    } catch (...) {
+      const auto why = as_error(std::current_exception());
+      for (const Part& part : parts) {
+        // Gives back the pages that were reserved for the step, too.
+        shorten(*part.request->timeline, part.segment.start);
+        part.request->end(why);
+      }
+    }
+  }
+}
+
+void Scheduler::drop_cancelled() {
+  for (const RequestPtr& request : active_) {
+    if (request->ended || !request->cancelled.load(std::memory_order_relaxed)) {
+      continue;
+    }
+    if (request->kind == Kind::generate) {
+      end_generation(*request, FinishReason::cancelled);
+    } else {
+      request->end(error(ErrorCode::cancelled, "[session] cancelled"));
+    }
+  }
+}
+
+std::vector<Scheduler::Part> Scheduler::plan_step(ops::Batch& batch) {
+  std::vector<Part> parts;
+  if (active_.empty()) {
+    return parts;
+  }
+  // More requests than rows take turns.
+  std::rotate(active_.begin(), active_.begin() + 1, active_.end());
+  for (const RequestPtr& request : active_) {
+    if (!request->ended && request->decoding &&
+        batch.rows() < setup_.prefill_chunk) {
+      add_part(request, 1, batch, parts);
+    }
+  }
+  for (const RequestPtr& request : active_) {
+    const int room = setup_.prefill_chunk - batch.rows();
+    if (!request->ended && !request->decoding && room > 0) {
+      const size_t left = request->tokens.size() - request->read;
+      add_part(
+          request,
+          static_cast<int>(std::min<size_t>(left, room)),
+          batch,
+          parts);
+    }
+  }
+  return parts;
+}
+
+// Adds the next `rows` tokens of a request, if the cache has room for them.
+bool Scheduler::add_part(
+    const RequestPtr& request,
+    int rows,
+    ops::Batch& batch,
+    std::vector<Part>& parts) {
+  const Timeline& timeline = *request->timeline;
+  const int start = static_cast<int>(timeline.tokens.size());
+  const bool full = start + rows > setup_.context_tokens ||
+      !setup_.cache->reserve(timeline.sequence, start + rows);
+  if (full && request->decoding) {
+    end_generation(*request, FinishReason::length);
+    return false;
+  }
+  if (full) {
+    request->end(error(
+        ErrorCode::out_of_budget,
+        fmt::format(
+            "[session] the KV cache of {} tokens is full with other sessions; "
+            "end some or give a larger --ctx",
+            setup_.context_tokens)));
+    return false;
+  }
+  Part part{
+      request,
+      {timeline.sequence, batch.rows(), rows, start},
+      rows,
+      !request->decoding};
+  if (request->decoding) {
+    batch.add(timeline.sequence, start, std::vector<uint32_t>{request->next});
+    part.first_logit_row = 0;
+  } else {
+    const auto first = request->tokens.begin() + request->read;
+    batch.add(
+        timeline.sequence, start, std::vector<uint32_t>(first, first + rows));
+    const bool last = request->read + rows == request->tokens.size();
+    const bool every_row = request->kind == Kind::score ||
+        (request->kind == Kind::extend && request->all_logits);
+    if (every_row) {
+      part.first_logit_row = 0;
+    } else if (last) {
+      part.first_logit_row = rows - 1;
+    }
+  }
+  parts.push_back(part);
+  return true;
+}
+
+void Scheduler::run(const ops::Batch& batch, const std::vector<Part>& parts) {
+  setup_.experts->begin_step(batch.rows());
+  std::exception_ptr thrown;
+  std::optional<mx::array> hidden;
+  try {
+    hidden = setup_.model->forward(batch, *setup_.cache, *setup_.experts);
+    take_logits(parts, *hidden);
+  } catch (...) {
+    thrown = std::current_exception();
+  }
+  // A failed read is the better explanation, and ends the source's step.
+  if (thrown) {
+    setup_.experts->end_step();
+    std::rethrow_exception(thrown);
+  }
+}
+
+void Scheduler::take_logits(
+    const std::vector<Part>& parts,
+    const mx::array& hidden) {
+  struct Row {
+    size_t part;
+    int row; // of the segment
+  };
+  std::vector<Row> rows;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    for (int r = parts[p].first_logit_row; r < parts[p].segment.rows; ++r) {
+      rows.push_back({p, r});
+    }
+  }
+  const size_t slice = static_cast<size_t>(setup_.logit_rows);
+  const auto logits_of = [&](size_t first) {
+    std::vector<int32_t> indices;
+    for (size_t i = first; i < std::min(first + slice, rows.size()); ++i) {
+      indices.push_back(parts[rows[i].part].segment.first_row + rows[i].row);
+    }
+    auto logits =
+        mx::astype(setup_.model->logits(hidden, indices), mx::float32);
+    mx::eval(logits);
+    return logits;
+  };
+  std::optional<mx::array> logits;
+  if (rows.empty()) {
+    mx::eval(hidden);
+  } else {
+    logits = logits_of(0);
+  }
+  setup_.experts->end_step();
+  advance(parts);
+  const size_t vocab = setup_.model->shape().vocab;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (i > 0 && i % slice == 0) {
+      logits = logits_of(i);
+    }
+    const Part& part = parts[rows[i].part];
+    try {
+      take_row(
+          part,
+          rows[i].row,
+          {logits->data<float>() + (i % slice) * vocab, vocab});
+    } catch (...) {
+      // This request alone fails; the others go on.
+      shorten(*part.request->timeline, part.segment.start);
+      part.request->end(as_error(std::current_exception()));
+    }
+  }
+  for (const Part& part : parts) {
+    const Request& request = *part.request;
+    if (request.kind != Kind::generate &&
+        request.read == request.tokens.size()) {
+      part.request->end();
+    }
+  }
+}
+
+// The step has succeeded: its rows are part of their sequences now.
+void Scheduler::advance(const std::vector<Part>& parts) {
+  for (const Part& part : parts) {
+    Request& request = *part.request;
+    Timeline& timeline = *request.timeline;
+    if (request.decoding) {
+      timeline.tokens.push_back(request.next);
+    } else {
+      const auto first = request.tokens.begin() + request.read;
+      timeline.tokens.insert(
+          timeline.tokens.end(), first, first + part.segment.rows);
+      request.read += part.segment.rows;
+    }
+    setup_.cache->set_length(
+        timeline.sequence, part.segment.start + part.segment.rows);
+    timeline.length = timeline.tokens.size();
+  }
+}
+
+void Scheduler::shorten(Timeline& timeline, size_t length) {
+  timeline.tokens.resize(length);
+  timeline.length = length;
+  setup_.cache->set_length(timeline.sequence, static_cast<int>(length));
+}
+
+void Scheduler::take_row(const Part& part, int row, std::span<float> logits) {
+  Request& request = *part.request;
+  switch (request.kind) {
+    case Kind::generate:
+      next_token(request, logits);
+      return;
+    case Kind::score:
+      score_row(request, part.segment.start + row, logits);
+      return;
+    default:
+      request.logits.insert(request.logits.end(), logits.begin(), logits.end());
+  }
+}
+
+void Scheduler::next_token(Request& request, std::span<float> logits) {
+  std::span<const uint32_t> allowed;
+  if (request.grammar) {
+    request.grammar->allowed(mask_);
+    allowed = mask_;
+  }
+  const auto token = request.sampler->sample(logits, allowed);
+  if (!token) {
+    fail(
+        ErrorCode::bad_model,
+        "[generate] no token can follow: the model's logits are not numbers "
+        "(damaged weights?), or the grammar allows none of them");
+  }
+  const GenerationOptions& options = request.options;
+  const auto& ends = setup_.end_tokens;
+  const auto& stops = options.stop_tokens;
+  const bool ended =
+      (!options.ignore_eos &&
+       std::find(ends.begin(), ends.end(), *token) != ends.end()) ||
+      std::find(stops.begin(), stops.end(), *token) != stops.end();
+  const bool complete = request.grammar && request.grammar->commit(*token);
+  if (ended) {
+    end_generation(request, FinishReason::stop);
+    return;
+  }
+  request.sampler->accept(*token);
+  request.result.tokens.push_back(*token);
+  if (request.detokenizer) {
+    emit(request, request.detokenizer->push(*token));
+  }
+  if (request.stop_strings->finished() || complete) {
+    end_generation(request, FinishReason::stop);
+  } else if (request.result.tokens.size() >= options.max_tokens) {
+    end_generation(request, FinishReason::length);
+  }
+  request.decoding = true;
+  request.next = *token;
+}
+
+void Scheduler::emit(Request& request, const std::string& text) {
+  const std::string certain = request.stop_strings->push(text);
+  if (certain.empty()) {
+    return;
+  }
+  request.result.text += certain;
+  std::lock_guard lock(request.mutex);
+  request.text += certain;
+  request.changed.notify_all();
+}
+
+void Scheduler::end_generation(Request& request, FinishReason reason) {
+  if (request.detokenizer) {
+    emit(request, request.detokenizer->flush());
+  }
+  if (request.stop_strings->finished()) {
+    reason = FinishReason::stop;
+  }
+  const std::string rest = request.stop_strings->flush();
+  request.result.text += rest;
+  request.result.finish_reason = reason;
+  {
+    std::lock_guard lock(request.mutex);
+    request.text += rest;
+  }
+  request.end();
+}
+
+void Scheduler::score_row(
+    Request& request,
+    size_t position,
+    std::span<float> logits) {
+  if (position + 1 >= request.tokens.size()) {
+    return; // nothing follows the last token
+  }
+  const auto distribution = LogSoftmax::of(logits);
+  if (!distribution) {
+    fail(
+        ErrorCode::bad_model,
+        "[score] the logits behind token {} are not numbers; are the weights "
+        "damaged?",
+        position);
+  }
+  ScoreResult& score = request.score;
+  score.logprobs.push_back(distribution->logprob(request.tokens[position + 1]));
+  if (request.top > 0) {
+    score.top.push_back(distribution->top(static_cast<size_t>(request.top)));
+  }
+  if (position + 2 == request.tokens.size()) {
+    score.ids = request.tokens;
+    const double sum =
+        std::accumulate(score.logprobs.begin(), score.logprobs.end(), 0.0);
+    score.perplexity =
+        std::exp(-sum / static_cast<double>(score.logprobs.size()));
+  }
+}
+
+void Scheduler::deliver() {
+  std::erase_if(active_, [](const RequestPtr& request) {
+    if (request->ended) {
+      request->deliver();
+    }
+    return request->ended;
+  });
+}
+
+// A mixed step's time is shared out by rows.
+void Scheduler::count(const std::vector<Part>& parts, double seconds) {
+  uint64_t prompt_rows = 0;
+  uint64_t decode_rows = 0;
+  for (const Part& part : parts) {
+    (part.prompt ? prompt_rows : decode_rows) += part.segment.rows;
+  }
+  const double share = seconds / static_cast<double>(prompt_rows + decode_rows);
+  stats_.prefill_tokens += prompt_rows;
+  stats_.prefill_seconds += share * static_cast<double>(prompt_rows);
+  stats_.decode_tokens += decode_rows;
+  stats_.decode_seconds += share * static_cast<double>(decode_rows);
+}
+
+} // namespace mlx_flash

@@ -1,0 +1,94 @@
+// Steps: which rows of which requests run together, and what becomes of their
+// logits. Decoding rows come first, one per request; prompts share what room
+// the chunk leaves.
+//
+// Thread rule: the engine thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/request.h"
+#include "mlx_flash/stats.h"
+#include "models/model.h"
+#include "text/grammar.h"
+#include "text/tokenizer.h"
+
+namespace mlx_flash {
+
+struct SchedulerSetup {
+  Model* model = nullptr;
+  ExpertSource* experts = nullptr;
+  ops::KvCache* cache = nullptr;
+  const Tokenizer* tokenizer = nullptr; // null: no text, ids alone
+  std::vector<TokenId> end_tokens;
+  int64_t context_tokens = 0; // of one session at most
+  int prefill_chunk = 1;
+  int logit_rows = 1;
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(SchedulerSetup setup) : setup_(std::move(setup)) {}
+
+  // Takes a request. Open, close and rewind are done at once.
+  void accept(std::shared_ptr<Request> request);
+
+  bool idle() const {
+    return active_.empty();
+  }
+
+  // Runs one step over the active requests. A failing step ends those that
+  // took part, with its error, and leaves their sequences as they were.
+  void step();
+
+  // Gives the requests that have ended back to their sessions. Apart from
+  // step(), so that what they read of the engine then counts their last step.
+  void deliver();
+
+  // prefill and decode counters.
+  const Stats& stats() const {
+    return stats_;
+  }
+
+ private:
+  using RequestPtr = std::shared_ptr<Request>;
+  struct Part { // of a step
+    RequestPtr request;
+    ops::Segment segment;
+    int first_logit_row = 0; // in the segment; == rows: none
+    bool prompt = false; // rows of a prompt, not of decoding
+  };
+
+  void start(const RequestPtr& request);
+  void check_tokens(const Request& request) const;
+  void start_generation(Request& request);
+  void drop_cancelled();
+  std::vector<Part> plan_step(ops::Batch& batch);
+  bool add_part(
+      const RequestPtr& request,
+      int rows,
+      ops::Batch& batch,
+      std::vector<Part>& parts);
+  void run(const ops::Batch& batch, const std::vector<Part>& parts);
+  void take_logits(
+      const std::vector<Part>& parts,
+      const ops::mx::array& hidden);
+  void take_row(const Part& part, int row, std::span<float> logits);
+  void advance(const std::vector<Part>& parts);
+  void shorten(Timeline& timeline, size_t length);
+  void next_token(Request& request, std::span<float> logits);
+  void emit(Request& request, const std::string& text);
+  void end_generation(Request& request, FinishReason reason);
+  void score_row(Request& request, size_t position, std::span<float> logits);
+  void count(const std::vector<Part>& parts, double seconds);
+
+  SchedulerSetup setup_;
+  std::vector<RequestPtr> active_;
+  std::unique_ptr<Grammar> grammar_; // made when first asked for
+  std::vector<uint32_t> mask_;
+  Stats stats_;
+};
+
+} // namespace mlx_flash

@@ -1,0 +1,280 @@
+// Sessions on the demo model: what callers of the public API rely on.
+#include <doctest/doctest.h>
+
+#include <mlx/device.h>
+
+#include <cmath>
+#include <thread>
+
+#include "base/error.h"
+#include "engine/engine_core.h"
+#include "mlx_flash/engine.h"
+
+using namespace mlx_flash;
+
+namespace {
+
+const std::filesystem::path kDemo =
+    MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
+
+EngineOptions demo() {
+  EngineOptions options;
+  options.model = kDemo;
+  options.slots = 24;
+  options.context_tokens = 192;
+  options.threads = 2;
+  return options;
+}
+
+GenerationOptions greedy(uint64_t tokens) {
+  GenerationOptions options;
+  options.max_tokens = tokens;
+  return options;
+}
+
+const std::vector<TokenId> kPrompt{497, 487, 261, 416}; // "Once upon a time"
+
+} // namespace
+
+TEST_CASE("session: holds the prompt and what was read of the answer") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  const auto result = session->generate(kPrompt, greedy(10));
+  CHECK(result.tokens.size() == 10);
+  CHECK(result.prompt_tokens == kPrompt.size());
+  CHECK(result.finish_reason == FinishReason::length);
+  CHECK(session->length() == kPrompt.size() + 9);
+  CHECK(result.text == engine->text().decode(result.tokens, true));
+}
+
+TEST_CASE("session: text arrives in pieces that join to the result") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  std::string joined;
+  const auto result =
+      session->generate(kPrompt, greedy(20), [&](std::string_view text) {
+        joined += text;
+        return true;
+      });
+  CHECK(joined == result.text);
+}
+
+TEST_CASE("session: going on equals having never stopped") {
+  const auto engine = Engine::open(demo());
+  const auto whole = engine->new_session()->generate(kPrompt, greedy(16));
+  const auto session = engine->new_session();
+  const auto first = session->generate(kPrompt, greedy(8));
+  const TokenId last = first.tokens.back();
+  const auto second = session->generate({&last, 1}, greedy(8));
+  auto tokens = first.tokens;
+  tokens.insert(tokens.end(), second.tokens.begin(), second.tokens.end());
+  CHECK(tokens == whole.tokens);
+}
+
+TEST_CASE("session: rewind forgets, and the same tokens give the same bits") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  const auto logits = session->extend(kPrompt);
+  session->extend(std::vector<TokenId>{5, 6, 7});
+  session->rewind(2);
+  CHECK(session->length() == 2);
+  const auto again = session->extend(std::span(kPrompt).subspan(2));
+  const size_t vocab = engine->vocab_size();
+  CHECK(std::vector<float>(logits.begin() + 2 * vocab, logits.end()) == again);
+  CHECK_THROWS_AS(session->rewind(100), Error);
+}
+
+TEST_CASE("session: a stop string ends the text before it") {
+  const auto engine = Engine::open(demo());
+  const auto free = engine->new_session()->generate(kPrompt, greedy(40));
+  GenerationOptions options = greedy(40);
+  options.stop_strings = {"named"};
+  const auto stopped = engine->new_session()->generate(kPrompt, options);
+  const size_t at = free.text.find("named");
+  REQUIRE(at != std::string::npos);
+  CHECK(stopped.text == free.text.substr(0, at));
+  CHECK(stopped.finish_reason == FinishReason::stop);
+  CHECK(stopped.tokens.size() < free.tokens.size());
+}
+
+TEST_CASE("session: a stop token ends the answer and is not part of it") {
+  const auto engine = Engine::open(demo());
+  const auto free = engine->new_session()->generate(kPrompt, greedy(8));
+  GenerationOptions options = greedy(8);
+  options.stop_tokens = {free.tokens[3]};
+  const auto stopped = engine->new_session()->generate(kPrompt, options);
+  CHECK(stopped.tokens.size() <= 3);
+  CHECK(stopped.finish_reason == FinishReason::stop);
+}
+
+TEST_CASE("session: cancel ends a running answer and keeps the engine usable") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  GenerationOptions options = greedy(150);
+  options.ignore_eos = true;
+  const auto result =
+      session->generate(kPrompt, options, [&](std::string_view) {
+        session->cancel();
+        return true;
+      });
+  CHECK(result.finish_reason == FinishReason::cancelled);
+  CHECK(result.tokens.size() < 150);
+  CHECK(engine->new_session()->generate(kPrompt, greedy(4)).tokens.size() == 4);
+}
+
+TEST_CASE("session: returning false from the callback cancels") {
+  const auto engine = Engine::open(demo());
+  GenerationOptions options = greedy(150);
+  options.ignore_eos = true;
+  const auto result = engine->new_session()->generate(
+      kPrompt, options, [](std::string_view) { return false; });
+  CHECK(result.finish_reason == FinishReason::cancelled);
+}
+
+TEST_CASE("session: an answer ends where the context does") {
+  const auto engine = Engine::open(demo());
+  GenerationOptions options = greedy(1000);
+  options.ignore_eos = true;
+  const auto session = engine->new_session();
+  const auto result = session->generate(kPrompt, options);
+  CHECK(result.finish_reason == FinishReason::length);
+  CHECK(session->length() == 192);
+  CHECK_THROWS_WITH_AS(
+      session->extend(kPrompt), doctest::Contains("--ctx"), Error);
+}
+
+TEST_CASE("session: sampling with a seed repeats, another seed differs") {
+  const auto engine = Engine::open(demo());
+  GenerationOptions options = greedy(30);
+  options.sampling.temperature = 1;
+  options.sampling.seed = 7;
+  const auto a = engine->new_session()->generate(kPrompt, options);
+  const auto b = engine->new_session()->generate(kPrompt, options);
+  CHECK(a.tokens == b.tokens);
+  options.sampling.seed = 8;
+  const auto c = engine->new_session()->generate(kPrompt, options);
+  CHECK(a.tokens != c.tokens);
+}
+
+TEST_CASE("session: a schema makes the answer JSON of its form") {
+  const auto engine = Engine::open(demo());
+  GenerationOptions options = greedy(150);
+  options.json_schema =
+      R"({"type":"object","properties":{"n":{"type":"boolean"}},)"
+      R"("required":["n"],"additionalProperties":false})";
+  const auto result = engine->new_session()->generate(kPrompt, options);
+  CHECK(result.finish_reason == FinishReason::stop);
+  std::string tight;
+  for (const char c : result.text) {
+    if (c != ' ' && c != '\n' && c != '\t' && c != '\r') {
+      tight += c;
+    }
+  }
+  const bool as_asked = tight == "{\"n\":true}" || tight == "{\"n\":false}";
+  CHECK_MESSAGE(as_asked, result.text);
+}
+
+TEST_CASE("session: many at once answer as each would alone") {
+  const auto engine = Engine::open(demo());
+  const std::vector<std::vector<TokenId>> prompts{
+      kPrompt, {1, 2, 3}, {500, 600, 700, 800, 900}, {42}};
+  std::vector<std::vector<TokenId>> alone;
+  for (const auto& prompt : prompts) {
+    alone.push_back(engine->new_session()->generate(prompt, greedy(12)).tokens);
+  }
+  std::vector<std::vector<TokenId>> together(prompts.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    threads.emplace_back([&, i] {
+      together[i] =
+          engine->new_session()->generate(prompts[i], greedy(12)).tokens;
+    });
+  }
+  for (auto& thread : threads) {
+    thread.join();
+  }
+  CHECK(together == alone);
+}
+
+TEST_CASE("session: bad tokens and prompts are refused by name") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  const std::vector<TokenId> outside{4096};
+  CHECK_THROWS_WITH_AS(
+      session->extend(outside), doctest::Contains("4096"), Error);
+  CHECK_THROWS_WITH_AS(
+      session->generate({}, greedy(1)), doctest::Contains("empty"), Error);
+  CHECK_THROWS_AS(session->generate(kPrompt, greedy(0)), Error);
+  CHECK(session->length() == 0);
+}
+
+TEST_CASE("session: scores are log-probabilities of the logits") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  const auto logits = session->extend(kPrompt);
+  const auto score = engine->new_session()->score(kPrompt, 2);
+  REQUIRE(score.logprobs.size() == kPrompt.size() - 1);
+  REQUIRE(score.top.size() == score.logprobs.size());
+  const size_t vocab = engine->vocab_size();
+  for (size_t i = 0; i + 1 < kPrompt.size(); ++i) {
+    double sum = 0;
+    double best = -1e30;
+    for (size_t v = 0; v < vocab; ++v) {
+      sum += std::exp(double{logits[i * vocab + v]});
+      best = std::max(best, double{logits[i * vocab + v]});
+    }
+    const double expected =
+        double{logits[i * vocab + kPrompt[i + 1]]} - std::log(sum);
+    CHECK(score.logprobs[i] == doctest::Approx(expected));
+    CHECK(score.top[i][0].logprob == doctest::Approx(best - std::log(sum)));
+  }
+}
+
+TEST_CASE("engine: sessions are bounded in number") {
+  const auto engine = Engine::open(demo());
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (int i = 0; i < 64; ++i) {
+    sessions.push_back(engine->new_session());
+  }
+  CHECK_THROWS_AS(engine->new_session(), Error);
+  sessions.pop_back();
+  CHECK(engine->new_session() != nullptr);
+}
+
+TEST_CASE("engine: a budget that is too small names one that works") {
+  EngineOptions options = demo();
+  options.slots.reset();
+  options.memory = "1MB";
+  try {
+    Engine::open(options);
+    FAIL("opened");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::out_of_budget);
+  }
+  options.memory = std::to_string(make_plan(options).smallest_budget_bytes);
+  const auto engine = Engine::open(options);
+  CHECK(engine->new_session()->generate(kPrompt, greedy(4)).tokens.size() == 4);
+  CHECK(engine->stats().slots == 4);
+}
+
+TEST_CASE("engine: a GPU that is not there is refused, not ignored") {
+  EngineOptions options = demo();
+  options.device = Device::gpu;
+  if (!mlx::core::is_available(mlx::core::Device::gpu)) {
+    CHECK_THROWS_WITH_AS(
+        Engine::open(options), doctest::Contains("--device cpu"), Error);
+  }
+}
+
+TEST_CASE("engine: the counters include an answer's last step") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  uint64_t decoded = 0;
+  for (int i = 0; i < 20; ++i) {
+    session->rewind(0);
+    session->generate(kPrompt, greedy(5));
+    decoded += 4; // the first token comes with the prompt
+    CHECK(engine->stats().decode_tokens == decoded);
+    CHECK(engine->stats().prefill_tokens == (i + 1) * kPrompt.size());
+  }
+}

@@ -1,0 +1,145 @@
+// Streamed equals resident, on any model, with the public API alone.
+#include "mlx_flash/verify.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "engine/planner.h"
+#include "storage/checksums.h"
+
+namespace mlx_flash {
+
+namespace {
+
+// Long enough for several chunks and for waves of experts, with a few single
+// tokens behind it as decoding has them.
+constexpr size_t kPromptTokens = 48;
+constexpr size_t kSingleTokens = 8;
+
+std::vector<TokenId> prompt_of(uint64_t vocab) {
+  Rng rng(20260101);
+  std::vector<TokenId> ids;
+  while (ids.size() < kPromptTokens + kSingleTokens) {
+    ids.push_back(static_cast<TokenId>(rng.below(vocab)));
+  }
+  return ids;
+}
+
+std::vector<float> logits_of(const EngineOptions& options) {
+  const auto engine = Engine::open(options);
+  const auto session = engine->new_session();
+  const auto prompt = prompt_of(engine->vocab_size());
+  const std::span<const TokenId> ids(prompt);
+  std::vector<float> logits =
+      session->extend(ids.first(kPromptTokens), Session::Logits::last);
+  for (const TokenId id : ids.subspan(kPromptTokens)) {
+    const auto row = session->extend({&id, 1});
+    logits.insert(logits.end(), row.begin(), row.end());
+  }
+  return logits;
+}
+
+std::string difference(
+    const std::vector<float>& got,
+    const std::vector<float>& expected) {
+  for (size_t i = 0; i < std::min(got.size(), expected.size()); ++i) {
+    if (std::memcmp(&got[i], &expected[i], sizeof(float)) != 0) {
+      const size_t vocab = expected.size() / (kSingleTokens + 1);
+      return fmt::format(
+          "logit {} behind token {}: {} instead of {}",
+          i % vocab,
+          kPromptTokens - 1 + i / vocab,
+          got[i],
+          expected[i]);
+    }
+  }
+  return got.size() == expected.size() ? "" : "another number of logits";
+}
+
+VerifyCase run_case(
+    const EngineOptions& options,
+    const std::string& what,
+    const std::vector<float>& expected) {
+  VerifyCase result{what, false, ""};
+  try {
+    result.detail = difference(logits_of(options), expected);
+    result.passed = result.detail.empty();
+  } catch (const Error& error) {
+    result.detail = error.what();
+  }
+  return result;
+}
+
+// From the fewest that work to as many as fit.
+std::vector<uint64_t> slot_counts(const Plan& plan) {
+  const uint64_t least = plan.experts_per_token;
+  const uint64_t most = plan.slots;
+  std::vector<uint64_t> counts{least, plan.experts / 4, plan.experts / 2, most};
+  for (uint64_t& count : counts) {
+    count = std::clamp(count, least, most);
+  }
+  counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
+  return counts;
+}
+
+} // namespace
+
+int verify_streaming(
+    const EngineOptions& options,
+    const std::function<void(const VerifyCase&)>& on_case) {
+  EngineOptions base = options;
+  base.context_tokens = kPromptTokens + kSingleTokens;
+  int failed = 0;
+  const auto report = [&](const VerifyCase& result) {
+    failed += result.passed ? 0 : 1;
+    on_case(result);
+  };
+
+  EngineOptions reference = base;
+  reference.resident = true;
+  const bool resident = make_plan(reference).fits;
+  const Plan plan = make_plan(base);
+  if (!resident) {
+    reference = base;
+    reference.slots = plan.slots;
+  }
+  const std::vector<float> expected = logits_of(reference);
+  report(
+      {resident
+           ? fmt::format("reference: all {} experts resident", plan.experts)
+           : fmt::format(
+                 "reference: {} slots, as {} do not fit the budget",
+                 plan.slots,
+                 plan.experts),
+       !expected.empty(),
+       ""});
+  if (plan.experts == 0) {
+    return failed;
+  }
+  for (const uint64_t slots : slot_counts(plan)) {
+    for (const char* policy : {"efd", "lru"}) {
+      EngineOptions streamed = base;
+      streamed.slots = slots;
+      streamed.policy = policy;
+      report(run_case(
+          streamed,
+          fmt::format("{} of {} slots, {}", slots, plan.experts, policy),
+          expected));
+    }
+  }
+  return failed;
+}
+
+void write_checksums(
+    const EngineOptions& options,
+    const std::filesystem::path& file) {
+  const Checkpoint checkpoint = Checkpoint::open(options.model);
+  const ExpertLayout layout(checkpoint);
+  const auto reader =
+      make_reader(options.reader, checkpoint.files(), reader_options(layout));
+  ChecksumTable::compute(checkpoint, layout, *reader).save(file);
+}
+
+} // namespace mlx_flash
