@@ -1,0 +1,122 @@
+#include "cli/engine_flags.h"
+
+#include <limits>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace mlx_flash::cli {
+
+namespace {
+constexpr uint64_t kMany = std::numeric_limits<int32_t>::max();
+} // namespace
+
+void EngineFlags::declare_model(Flags& flags) {
+  flags.positional("MODEL", model_, "Folder of a model in safetensors");
+}
+
+void EngineFlags::declare_memory(Flags& flags) {
+  flags.group("Memory");
+  flags.text(
+      "--memory,--ram",
+      memory_,
+      "SIZE",
+      "Memory to use: 24MB, 4GB, 50% (default: the free)");
+}
+
+void EngineFlags::declare_threads(Flags& flags) {
+  flags.count(
+      "--threads",
+      threads_,
+      1,
+      1024,
+      "Threads that compute (default: all processors)");
+}
+
+void EngineFlags::declare_plan(Flags& flags) {
+  declare_memory(flags);
+  flags.count(
+      "--slots",
+      slots_,
+      1,
+      kMany,
+      "Experts in memory (default: as many as fit)");
+  flags.toggle("--resident", resident_, "Keep every expert in memory");
+  flags.count(
+      "--ctx",
+      context_tokens_,
+      1,
+      kMany,
+      "Tokens of context (default: what is needed)");
+  flags.count(
+      "--prefill-chunk",
+      prefill_chunk_,
+      1,
+      kMany,
+      "Prompt tokens in a step (default: what fits)");
+  flags.group("Machine");
+  declare_threads(flags);
+  flags.choice(
+      "--reader",
+      reader_,
+      {"auto", "uring", "pread"},
+      "How files are read (default: auto)");
+  flags.choice(
+      "--device", device_, {"cpu", "gpu"}, "What computes (default: cpu)");
+}
+
+void EngineFlags::declare_all(Flags& flags) {
+  declare_plan(flags);
+  flags.group("Streaming");
+  flags.choice(
+      "--policy,--cache-policy",
+      policy_,
+      {"efd", "lru"},
+      "Which expert makes room (default: efd)");
+  flags.text(
+      "--checksums",
+      checksums_,
+      "FILE",
+      "Compare all reads with this file, from verify");
+  flags.group("Messages");
+  flags.toggle("--quiet", quiet_, "Nothing on standard error but errors");
+  flags.choice(
+      "--log-level",
+      log_level_,
+      {"error", "warn", "info", "debug"},
+      "Events to report (default: warn)");
+}
+
+const std::string& EngineFlags::model() const {
+  if (!model_) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[flags] MODEL is missing: the folder of a model");
+  }
+  return *model_;
+}
+
+EngineOptions EngineFlags::options(uint64_t context_tokens) const {
+  if (resident_ && slots_) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[flags] --resident keeps every expert in memory; --slots cannot "
+        "limit them");
+  }
+  log::set_level(log_level_ ? log_level_->c_str() : quiet_ ? "error" : "warn");
+  EngineOptions options;
+  options.model = model();
+  options.memory = memory_.value_or("");
+  options.slots = slots_;
+  options.resident = resident_;
+  options.context_tokens = context_tokens_.value_or(context_tokens);
+  options.prefill_chunk = prefill_chunk_.value_or(0);
+  options.threads = static_cast<int>(threads_.value_or(0));
+  options.reader = reader_.value_or(options.reader);
+  options.policy = policy_.value_or(options.policy);
+  options.device = device_ == "gpu" ? Device::gpu : Device::cpu;
+  options.checksums = checksums_.value_or("");
+  return options;
+}
+
+} // namespace mlx_flash::cli

@@ -1,0 +1,50 @@
+// The flags of every command that plans or opens an engine.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "cli/flags.h"
+#include "mlx_flash/engine.h"
+
+namespace mlx_flash::cli {
+
+class EngineFlags {
+ public:
+  // MODEL, which comes first on the command line.
+  void declare_model(Flags& flags);
+  void declare_memory(Flags& flags);
+  void declare_threads(Flags& flags);
+  // What else decides the plan, the two above included.
+  void declare_plan(Flags& flags);
+  // All of them, with what matters only when a model runs.
+  void declare_all(Flags& flags);
+
+  // `context_tokens` is what the command needs when --ctx does not say (0:
+  // the engine's choice). Throws Error(invalid_argument) without a MODEL and
+  // for flags that contradict each other. Sets the log level.
+  EngineOptions options(uint64_t context_tokens) const;
+
+  // Throws as options() without a MODEL.
+  const std::string& model() const;
+  bool quiet() const {
+    return quiet_;
+  }
+
+ private:
+  std::optional<std::string> model_;
+  std::optional<std::string> memory_;
+  std::optional<uint64_t> slots_;
+  std::optional<uint64_t> threads_;
+  std::optional<std::string> reader_;
+  std::optional<std::string> policy_;
+  std::optional<std::string> device_;
+  std::optional<uint64_t> context_tokens_;
+  std::optional<uint64_t> prefill_chunk_;
+  std::optional<std::string> checksums_;
+  std::optional<std::string> log_level_;
+  bool resident_ = false;
+  bool quiet_ = false;
+};
+
+} // namespace mlx_flash::cli

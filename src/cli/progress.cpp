@@ -1,0 +1,78 @@
+#include "cli/progress.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+namespace mlx_flash::cli {
+
+namespace {
+
+double rate(uint64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
+
+// Of the folder's path, which may end in a slash.
+std::string model_name(const std::string& path) {
+  const auto absolute = std::filesystem::path(path + "/.").lexically_normal();
+  return absolute.parent_path().filename().string();
+}
+
+std::string memory(const Stats& stats) {
+  return fmt::format(
+      "memory {} of {}",
+      format_bytes(stats.peak_bytes),
+      format_bytes(stats.budget_bytes));
+}
+
+} // namespace
+
+std::string loaded_line(const Plan& plan) {
+  return fmt::format(
+      "{}: {} of weights, {} of {} experts in memory, budget {} ({})",
+      model_name(plan.model),
+      format_bytes(plan.model_bytes),
+      plan.slots,
+      plan.experts,
+      format_bytes(plan.budget_bytes),
+      plan.budget_source);
+}
+
+std::string prefill_line(const Stats& stats, uint64_t prompt_tokens) {
+  return fmt::format(
+      "prompt {} of {} tokens, {:.1f} tok/s | {}",
+      stats.prefill_tokens,
+      prompt_tokens,
+      rate(stats.prefill_tokens, stats.prefill_seconds),
+      memory(stats));
+}
+
+std::string decode_line(const Stats& at_start, const Stats& now) {
+  const uint64_t tokens = now.decode_tokens - at_start.decode_tokens;
+  const double seconds = now.decode_seconds - at_start.decode_seconds;
+  const uint64_t hits = now.expert_hits - at_start.expert_hits;
+  const uint64_t misses = now.expert_misses - at_start.expert_misses;
+  const uint64_t read = now.bytes_read_demand + now.bytes_read_prefetch -
+      at_start.bytes_read_demand - at_start.bytes_read_prefetch;
+  std::string line =
+      fmt::format("{} tok, {:.1f} tok/s", tokens, rate(tokens, seconds));
+  if (hits + misses > 0) {
+    const double looked_up = static_cast<double>(hits + misses);
+    line += fmt::format(
+        " | hits {:.1f} %", 100 * static_cast<double>(hits) / looked_up);
+  }
+  if (tokens > 0) {
+    line += fmt::format(" | {} read/tok", format_bytes(read / tokens));
+  }
+  return line + " | " + memory(now);
+}
+
+std::string summary_line(const Stats& at_start, const Stats& end) {
+  return fmt::format(
+      "prompt {} tokens, {:.1f} tok/s | {}",
+      end.prefill_tokens,
+      rate(end.prefill_tokens, end.prefill_seconds),
+      decode_line(at_start, end));
+}
+
+} // namespace mlx_flash::cli

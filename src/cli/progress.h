@@ -1,0 +1,28 @@
+// What a run tells about itself on standard error, as text. Pure functions;
+// when and where they are shown is decided by the commands.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "mlx_flash/plan.h"
+#include "mlx_flash/stats.h"
+
+namespace mlx_flash::cli {
+
+// "tiny-tales-moe: 11.9 MB of weights, 96 of 192 experts in memory, budget
+// 12.0 MB (--memory)".
+std::string loaded_line(const Plan& plan);
+
+// While the prompt is read: "prompt 512 of 2048 tokens, 120.0 tok/s".
+std::string prefill_line(const Stats& stats, uint64_t prompt_tokens);
+
+// While text is generated: tokens, rate, hit rate, bytes read per token,
+// memory against budget. `at_start` is of the moment the first token came,
+// so that the numbers are of decoding alone.
+std::string decode_line(const Stats& at_start, const Stats& now);
+
+// At the end: the same, and the prompt's.
+std::string summary_line(const Stats& at_start, const Stats& end);
+
+} // namespace mlx_flash::cli
