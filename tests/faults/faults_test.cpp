@@ -1,0 +1,154 @@
+// Invariant 4, a read error is an error: every fault of the disk ends the
+// requests that needed the bytes, by name, or is mended by reading on; it
+// never changes a token, and the engine lives on.
+#include <doctest/doctest.h>
+
+#include "base/error.h"
+#include "engine/engine_core.h"
+#include "mlx_flash/verify.h"
+#include "storage/memory_reader.h"
+
+using namespace mlx_flash;
+
+namespace {
+
+const std::filesystem::path kDemo =
+    MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
+const std::vector<TokenId> kPrompt{497, 487, 261, 416};
+constexpr uint64_t kTokens = 12;
+
+// An engine over a disk whose faults can be changed while it runs.
+struct FaultyEngine {
+  MemoryReader* disk = nullptr; // owned by the engine
+  std::unique_ptr<Engine> engine;
+
+  explicit FaultyEngine(const std::filesystem::path& checksums = {}) {
+    EngineOptions options;
+    options.model = kDemo;
+    options.memory = "1GB";
+    options.slots = 16;
+    options.context_tokens = 128;
+    options.threads = 2;
+    options.checksums = checksums;
+    EngineSeams seams;
+    seams.make_reader = [this](const Checkpoint& checkpoint) {
+      auto reader = MemoryReader::load(checkpoint.files(), FaultPlan{});
+      disk = reader.get();
+      return reader;
+    };
+    engine = open_engine(options, seams);
+  }
+
+  std::vector<TokenId> tokens() {
+    GenerationOptions options;
+    options.max_tokens = kTokens;
+    options.ignore_eos = true;
+    return engine->new_session()->generate(kPrompt, options).tokens;
+  }
+};
+
+FaultPlan with(double FaultPlan::* fault, double probability, uint64_t seed) {
+  FaultPlan plan;
+  plan.seed = seed;
+  plan.*fault = probability;
+  return plan;
+}
+
+// Runs under `faults` several times: either the right tokens or one error
+// that names the file and an offset. Returns how often it failed.
+int run_with(FaultyEngine& e, double FaultPlan::* fault, double probability) {
+  int failures = 0;
+  e.disk->set_faults(FaultPlan{});
+  const auto expected = e.tokens();
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    CAPTURE(seed);
+    e.disk->set_faults(with(fault, probability, seed));
+    try {
+      const auto tokens = e.tokens();
+      CHECK(tokens == expected);
+    } catch (const Error& error) {
+      ++failures;
+      const std::string message = error.what();
+      CAPTURE(message);
+      CHECK(error.code() == ErrorCode::io);
+      CHECK(message.find("model.safetensors") != std::string::npos);
+      CHECK(message.find("offset") != std::string::npos);
+      CHECK(message.find("expert") != std::string::npos);
+      CHECK(message.find('\n') == std::string::npos);
+    }
+    // Usable afterwards, with the right tokens.
+    e.disk->set_faults(FaultPlan{});
+    CHECK(e.tokens() == expected);
+  }
+  CHECK(e.disk->injected() > 0);
+  return failures;
+}
+
+// A file of checksums that is removed again.
+struct ChecksumFile {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / "mlx-flash-faults-checksums";
+  ChecksumFile() {
+    EngineOptions options;
+    options.model = kDemo;
+    write_checksums(options, path);
+  }
+  ~ChecksumFile() {
+    std::filesystem::remove(path);
+  }
+};
+
+} // namespace
+
+TEST_CASE("invariant 4: delays and reordering change nothing") {
+  FaultyEngine e;
+  CHECK(run_with(e, &FaultPlan::delay, 0.7) == 0);
+  CHECK(run_with(e, &FaultPlan::reorder, 0.7) == 0);
+}
+
+TEST_CASE("invariant 4: short reads are continued") {
+  FaultyEngine e;
+  CHECK(run_with(e, &FaultPlan::short_read, 0.5) == 0);
+}
+
+TEST_CASE("invariant 4: a failed read is one error with file and offset") {
+  FaultyEngine e;
+  CHECK(run_with(e, &FaultPlan::io_error, 0.01) > 0);
+  CHECK(run_with(e, &FaultPlan::io_error, 1) == 12);
+}
+
+TEST_CASE("invariant 4: with checksums a flipped bit is an error") {
+  const ChecksumFile checksums;
+  FaultyEngine e(checksums.path);
+  CHECK(run_with(e, &FaultPlan::corruption, 0.01) > 0);
+  CHECK(run_with(e, &FaultPlan::corruption, 1) == 12);
+}
+
+TEST_CASE("invariant 4: an error reaches the sessions of its step alone") {
+  FaultyEngine e;
+  const auto before = e.engine->new_session();
+  const auto logits = before->extend(kPrompt);
+  e.disk->set_faults(with(&FaultPlan::io_error, 1, 3));
+  const auto failing = e.engine->new_session();
+  CHECK_THROWS_AS(failing->extend(std::vector<TokenId>{900, 901, 902}), Error);
+  // The failed step left nothing behind, and the other session its tokens.
+  CHECK(failing->length() == 0);
+  CHECK(before->length() == kPrompt.size());
+  e.disk->set_faults(FaultPlan{});
+  CHECK(failing->extend(kPrompt) == logits);
+}
+
+TEST_CASE("invariant 4: a failed read while loading is an error") {
+  EngineOptions options;
+  options.model = kDemo;
+  options.memory = "1GB";
+  EngineSeams seams;
+  seams.make_reader = [](const Checkpoint& checkpoint) {
+    return MemoryReader::load(
+        checkpoint.files(), with(&FaultPlan::io_error, 0.2, 1));
+  };
+  CHECK_THROWS_WITH_AS(
+      open_engine(options, seams),
+      doctest::Contains("model.safetensors"),
+      Error);
+}

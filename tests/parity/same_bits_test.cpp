@@ -1,0 +1,171 @@
+// Invariant 1, same bits: the logits of a token depend only on the tokens
+// before it. One prompt through every combination of slots, policy, reader,
+// threads and chunk, alone and in the company of two other sequences; every
+// logit is compared, bit for bit, with the resident run's.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <thread>
+
+#include "base/rng.h"
+#include "engine/engine_core.h"
+#include "platform/memory_facts.h"
+#include "storage/memory_reader.h"
+
+using namespace mlx_flash;
+
+namespace {
+
+const std::filesystem::path kDemo =
+    MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
+constexpr uint64_t kExperts = 192;
+constexpr size_t kPromptTokens = 72;
+constexpr size_t kSingleTokens = 6;
+
+std::vector<TokenId> random_tokens(uint64_t seed, size_t n) {
+  Rng rng(seed);
+  std::vector<TokenId> ids;
+  while (ids.size() < n) {
+    ids.push_back(static_cast<TokenId>(rng.below(4096)));
+  }
+  return ids;
+}
+
+struct Case {
+  uint64_t slots = kExperts;
+  std::string policy = "efd";
+  std::string reader = "auto"; // or "memory"
+  int threads = 1;
+  uint64_t chunk = 512;
+  bool company = false;
+  bool resident = false;
+};
+
+std::unique_ptr<Engine> open(const Case& c) {
+  EngineOptions options;
+  options.model = kDemo;
+  options.memory = "1GB";
+  options.context_tokens = 512;
+  options.threads = c.threads;
+  options.prefill_chunk = c.chunk;
+  options.policy = c.policy;
+  options.resident = c.resident;
+  if (!c.resident) {
+    options.slots = c.slots;
+  }
+  EngineSeams seams;
+  if (c.reader == "memory") {
+    // Delayed and reordered: arrival order must not matter.
+    seams.make_reader = [](const Checkpoint& checkpoint) {
+      FaultPlan faults;
+      faults.delay = 0.5;
+      faults.reorder = 0.5;
+      return MemoryReader::load(checkpoint.files(), faults);
+    };
+  } else {
+    options.reader = c.reader;
+  }
+  return open_engine(options, seams);
+}
+
+// Two other users that read and generate until told to stop.
+class Company {
+ public:
+  explicit Company(Engine& engine) {
+    for (uint64_t seed : {91, 92}) {
+      threads_.emplace_back([this, &engine, seed] {
+        for (int i = 0; !stop_; ++i) {
+          GenerationOptions options;
+          options.max_tokens = 20;
+          options.ignore_eos = true;
+          engine.new_session()->generate(
+              random_tokens(seed + i, 5 + seed % 40),
+              options,
+              [this](std::string_view) { return !stop_; });
+        }
+      });
+    }
+  }
+  ~Company() {
+    stop_ = true;
+    for (auto& thread : threads_) {
+      thread.join();
+    }
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> threads_;
+};
+
+std::vector<float> logits_of(const Case& c) {
+  const auto engine = open(c);
+  std::optional<Company> company;
+  if (c.company) {
+    company.emplace(*engine);
+  }
+  const auto session = engine->new_session();
+  const auto prompt = random_tokens(5, kPromptTokens);
+  auto logits = session->extend(prompt);
+  for (const TokenId id : random_tokens(6, kSingleTokens)) {
+    const auto row = session->extend({&id, 1});
+    logits.insert(logits.end(), row.begin(), row.end());
+  }
+  return logits;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() &&
+      std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+} // namespace
+
+TEST_CASE(
+    "invariant 1, same bits: slots, policy, reader, threads, chunk, "
+    "company") {
+  Case reference;
+  reference.resident = true;
+  const auto expected = logits_of(reference);
+  REQUIRE(expected.size() == (kPromptTokens + kSingleTokens) * 4096);
+  int combinations = 0;
+  for (const uint64_t slots :
+       {uint64_t{4}, kExperts / 4, kExperts / 2, kExperts}) {
+    for (const char* policy : {"lru", "efd"}) {
+      for (const char* reader : {"uring", "pread", "memory"}) {
+        for (const int threads : {1, 2}) {
+          for (const uint64_t chunk : {1, 7, 64, 512}) {
+            for (const bool company : {false, true}) {
+              const Case c{
+                  slots, policy, reader, threads, chunk, company, false};
+              CAPTURE(slots);
+              CAPTURE(policy);
+              CAPTURE(reader);
+              CAPTURE(threads);
+              CAPTURE(chunk);
+              CAPTURE(company);
+              CHECK(same_bits(logits_of(c), expected));
+              ++combinations;
+            }
+          }
+        }
+      }
+    }
+  }
+  CHECK(combinations == 4 * 2 * 3 * 2 * 4 * 2);
+}
+
+TEST_CASE("invariant 1, same bits: resident runs in any chunk and company") {
+  Case reference;
+  reference.resident = true;
+  const auto expected = logits_of(reference);
+  for (const uint64_t chunk : {1, 7, 64}) {
+    for (const bool company : {false, true}) {
+      Case c = reference;
+      c.chunk = chunk;
+      c.company = company;
+      c.threads = 2;
+      CHECK(same_bits(logits_of(c), expected));
+    }
+  }
+}
