@@ -114,7 +114,6 @@ int guarded_main(std::vector<std::string> arguments) {
 
 void set_up_process() {
   configure_allocator();
-  mark_program_start();
   // A reader of our output that has gone is seen where we write.
   std::signal(SIGPIPE, SIG_IGN);
   auto logger = spdlog::stderr_logger_mt("mlx-flash");

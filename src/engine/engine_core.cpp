@@ -198,7 +198,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
   defaults_ = parse_generation_defaults(
       optional_file(options.model / "generation_config.json"),
       checkpoint_.config_json());
-  memory_watch_.emplace();
+  memory_watch_.include(text_->load_peak_bytes());
   release_free_memory();
   if (!options.checksums.empty()) {
     checksums_ = ChecksumTable::load(options.checksums, checkpoint_);
@@ -209,6 +209,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
   thread_ = std::make_unique<EngineThread>([this, loaded] {
     std::optional<Machine> machine;
     try {
+      const MemoryFollower memory;
       machine.emplace(
           options_,
           seams_,
@@ -216,6 +217,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
           layout_,
           plan_,
           checksums_ ? &*checksums_ : nullptr);
+      memory_watch_.include(memory.peak_bytes());
       publish(*machine, {});
     } catch (...) {
       loaded->set_exception(std::current_exception());
@@ -279,7 +281,7 @@ uint64_t mlx_transient_bytes() {
 } // namespace
 
 void EngineCore::publish(const Machine& machine, const Stats& work) {
-  memory_watch_->sample(mlx_transient_bytes());
+  memory_watch_.sample(mlx_transient_bytes());
   Stats stats = work;
   if (machine.bank) {
     stats.expert_hits = machine.bank->hits();
@@ -304,7 +306,7 @@ Stats EngineCore::stats() const {
   stats.slots = plan_.slots;
   stats.budget_bytes = plan_.budget_bytes;
   stats.planned_bytes = plan_.planned_bytes;
-  stats.peak_bytes = memory_watch_->peak_bytes();
+  stats.peak_bytes = memory_watch_.peak_bytes();
   stats.threads = resolved_threads(options_.threads);
   stats.policy = options_.resident ? "resident" : options_.policy;
   stats.device = options_.device == Device::cpu ? "cpu" : "gpu";

@@ -77,7 +77,7 @@ class EngineCore {
   GenerationDefaults defaults_;
   std::optional<ChecksumTable> checksums_;
 
-  std::optional<MemoryWatch> memory_watch_; // sampled by the engine thread
+  MemoryWatch memory_watch_; // sampled by the engine thread
   mutable std::mutex stats_mutex_;
   Stats stats_;
   // Calls in flight; sessions wait for theirs, so this bounds the queue too.

@@ -40,6 +40,11 @@ class ModelText : public Text {
   std::string render_template(std::string_view context_json, int64_t now)
       const override;
 
+  // The process's memory while it was loaded, at its peak; 0 if unknown.
+  uint64_t load_peak_bytes() const {
+    return load_peak_bytes_;
+  }
+
   // Null for a model without.
   const Tokenizer* tokenizer() const {
     return tokenizer_ ? &*tokenizer_ : nullptr;
@@ -51,6 +56,7 @@ class ModelText : public Text {
   const std::optional<Tokenizer> tokenizer_;
   const std::optional<ChatTemplate> template_;
   const std::string special_tokens_;
+  uint64_t load_peak_bytes_ = 0;
 };
 
 } // namespace mlx_flash

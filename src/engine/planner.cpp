@@ -13,9 +13,10 @@ namespace mlx_flash {
 
 namespace {
 
-// Heap, stacks, page tables and late program code of a process with a model
-// that takes nothing: measured, see docs/residency.md.
-constexpr uint64_t kProgramBytes = 3u << 20;
+// Heap, libraries' data and stacks of a process with a model that takes
+// nothing: measured, see docs/residency.md.
+constexpr uint64_t kProgramBytes = 3u << 19;
+constexpr uint64_t kThreadBytes = 64u << 10;
 // The bank's and the policies' tables, per slot.
 constexpr uint64_t kSlotTableBytes = 128;
 constexpr uint64_t kDefaultContext = 4096;
@@ -38,11 +39,15 @@ uint64_t activations(const PlanFacts& facts, uint64_t chunk) {
       40ull * facts.shape.vocab;
 }
 
+uint64_t program_bytes(const PlanFacts& facts) {
+  return kProgramBytes + kThreadBytes * static_cast<uint64_t>(facts.threads) +
+      facts.index_bytes;
+}
+
 // Everything but the slots.
 uint64_t fixed_bytes(const PlanFacts& facts, uint64_t chunk) {
-  return kProgramBytes + facts.index_bytes + facts.tokenizer_bytes +
-      facts.dense_bytes + kv_bytes(facts) + activations(facts, chunk) +
-      facts.staging_bytes;
+  return program_bytes(facts) + facts.tokenizer_bytes + facts.dense_bytes +
+      kv_bytes(facts) + activations(facts, chunk) + facts.staging_bytes;
 }
 
 // The fewest slots that these facts allow.
@@ -113,7 +118,7 @@ Plan divide_budget(const PlanFacts& facts) {
     plan.accounts.push_back({std::string(account_name(name)), bytes});
     plan.planned_bytes += bytes;
   };
-  account(Account::program, kProgramBytes + facts.index_bytes);
+  account(Account::program, program_bytes(facts));
   account(Account::tokenizer, facts.tokenizer_bytes);
   account(Account::dense_weights, facts.dense_bytes);
   account(Account::expert_slots, slots_bytes(facts, slots));
@@ -164,14 +169,14 @@ int resolved_threads(int requested) {
 
 namespace {
 
-// Measured with vocabularies of 4,096 to 201,088 entries: resident after the
-// first use 4.4, 34 and 42 MB for files of 0.26, 4.8 and 12 MB, and up to 49
-// and 95 MB for a moment while they are parsed.
+// Measured with vocabularies of 4,096 to 201,088 entries: files of 0.26, 4.8
+// and 12 MB take 2, 34 and 42 MB, and 49 and 95 MB for a moment while they are
+// parsed.
 uint64_t tokenizer_bytes(const std::filesystem::path& folder) {
   std::error_code error;
   const auto bytes =
       std::filesystem::file_size(folder / "tokenizer.json", error);
-  return error ? 0 : 2'000'000 + 10 * bytes;
+  return error ? 0 : 1'000'000 + 10 * bytes;
 }
 
 uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {

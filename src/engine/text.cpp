@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "engine/model_text.h"
+#include "platform/memory_watch.h"
 
 namespace mlx_flash {
 
@@ -32,16 +33,19 @@ ModelText::ModelText(
 
 std::unique_ptr<ModelText> ModelText::load(
     const std::filesystem::path& folder) {
+  const MemoryFollower memory;
   const auto file = folder / "tokenizer.json";
   std::optional<Tokenizer> tokenizer;
   std::error_code error;
   if (std::filesystem::exists(file, error)) {
     tokenizer = Tokenizer::from_file(file);
   }
-  return std::make_unique<ModelText>(
+  auto text = std::make_unique<ModelText>(
       std::move(tokenizer),
       ChatTemplate::from_model_folder(folder.string()),
       special_tokens_json(folder.string()));
+  text->load_peak_bytes_ = memory.peak_bytes();
+  return text;
 }
 
 const Tokenizer& ModelText::require_tokenizer() const {

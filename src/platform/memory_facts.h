@@ -24,19 +24,6 @@ struct MemoryFacts {
 // `root` replaces "/" so that tests can describe other machines.
 MemoryFacts read_memory_facts(const std::filesystem::path& root = "/");
 
-// Peak memory of this process, in bytes, as the budget counts it: everything
-// resident except the clean program code that was mapped when
-// mark_program_start() ran (macOS: the peak physical footprint, which leaves
-// out clean file pages by itself). Program code that is first touched later
-// counts, so this is an upper bound of the anonymous memory.
-uint64_t peak_memory_bytes();
-
-// The same measure now rather than at its peak.
-uint64_t current_memory_bytes();
-
-// Call once, first thing in main().
-void mark_program_start();
-
 // Makes the C allocator give freed memory back and keep few arenas, so that
 // what is freed does not stay in the process. Call first thing in main().
 void configure_allocator();

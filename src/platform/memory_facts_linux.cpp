@@ -3,7 +3,6 @@
 #include <malloc.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "base/error.h"
 #include "platform/cgroup.h"
@@ -70,13 +69,6 @@ uint64_t use_of(const CgroupLevel& level) {
   return minus(used, minus(file, unclean));
 }
 
-std::atomic<uint64_t> program_bytes{0};
-
-uint64_t status_bytes(std::string_view key) {
-  const auto status = read_kernel_file("/proc/self/status");
-  return status ? number_or_zero(*status, key) * 1024 : 0;
-}
-
 } // namespace
 
 MemoryFacts read_memory_facts(const fs::path& root) {
@@ -109,18 +101,6 @@ MemoryFacts read_memory_facts(const fs::path& root) {
     }
   }
   return facts;
-}
-
-uint64_t peak_memory_bytes() {
-  return minus(status_bytes("VmHWM"), program_bytes.load());
-}
-
-uint64_t current_memory_bytes() {
-  return minus(status_bytes("VmRSS"), program_bytes.load());
-}
-
-void mark_program_start() {
-  program_bytes = status_bytes("RssFile");
 }
 
 void configure_allocator() {

@@ -23,17 +23,6 @@ uint64_t physical_bytes() {
   return bytes;
 }
 
-task_vm_info_data_t task_memory() {
-  task_vm_info_data_t info{};
-  mach_msg_type_number_t count = TASK_VM_INFO_COUNT;
-  task_info(
-      mach_task_self(),
-      TASK_VM_INFO,
-      reinterpret_cast<task_info_t>(&info),
-      &count);
-  return info;
-}
-
 } // namespace
 
 // Free pages, and those that the system takes back without writing: purgeable
@@ -56,16 +45,6 @@ MemoryFacts read_memory_facts(const std::filesystem::path&) {
   }
   return facts;
 }
-
-uint64_t peak_memory_bytes() {
-  return static_cast<uint64_t>(task_memory().ledger_phys_footprint_peak);
-}
-
-uint64_t current_memory_bytes() {
-  return task_memory().phys_footprint;
-}
-
-void mark_program_start() {}
 
 void configure_allocator() {}
 

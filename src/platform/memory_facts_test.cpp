@@ -10,6 +10,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/error.h"
+#include "platform/memory_watch.h"
 #include "platform/sanitized.h"
 #include "platform/temp_folder.h"
 
@@ -255,28 +256,6 @@ TEST_CASE("memory facts: this machine has memory, not more free than all") {
   CHECK_FALSE(facts.bound_by.empty());
 }
 
-TEST_CASE("memory facts: current and peak follow what the process touches") {
-  constexpr uint64_t kBytes = 64 << 20;
-  const uint64_t before = current_memory_bytes();
-  {
-    const AlignedBuffer buffer(kBytes);
-    std::memset(buffer.data(), 1, kBytes);
-    CHECK(current_memory_bytes() >= before + kBytes * 9 / 10);
-  }
-  CHECK(current_memory_bytes() < before + kBytes / 2);
-  CHECK(peak_memory_bytes() >= before + kBytes * 9 / 10);
-}
-
-#ifdef __linux__
-TEST_CASE("memory facts: program code mapped at the start is not counted") {
-  const uint64_t before = current_memory_bytes();
-  mark_program_start();
-  // This program has some hundred kilobytes of code and libraries resident.
-  CHECK(current_memory_bytes() < before);
-  CHECK(current_memory_bytes() > 0);
-}
-#endif
-
 #ifdef __GLIBC__
 TEST_CASE("memory facts: a configured allocator gives large blocks back") {
   if (kSanitized) {
@@ -288,14 +267,14 @@ TEST_CASE("memory facts: a configured allocator gives large blocks back") {
   // `volatile`: nothing reads the blocks, so that all could be left out.
   void* volatile block = std::malloc(24 << 20);
   std::free(block);
-  const uint64_t before = current_memory_bytes();
+  const uint64_t before = anonymous_memory_bytes();
   block = std::malloc(8 << 20);
   for (size_t i = 0; i < 8 << 20; i += 4096) {
     static_cast<volatile char*>(block)[i] = 1;
   }
-  CHECK(current_memory_bytes() > before + (6 << 20));
+  CHECK(anonymous_memory_bytes() > before + (6 << 20));
   std::free(block);
-  CHECK(current_memory_bytes() < before + (2 << 20));
+  CHECK(anonymous_memory_bytes() < before + (2 << 20));
 }
 
 TEST_CASE("memory facts: freed small blocks can be given back") {
@@ -313,8 +292,8 @@ TEST_CASE("memory facts: freed small blocks can be given back") {
       blocks[i].reset();
     }
   }
-  const uint64_t before = current_memory_bytes();
+  const uint64_t before = anonymous_memory_bytes();
   release_free_memory();
-  CHECK(current_memory_bytes() + (16 << 20) < before);
+  CHECK(anonymous_memory_bytes() + (16 << 20) < before);
 }
 #endif

@@ -1,14 +1,15 @@
 #include "platform/memory_watch.h"
 
 #include <algorithm>
-
-#include "platform/memory_facts.h"
+#include <chrono>
 
 #ifdef __linux__
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#else
+#include <mach/mach.h>
 #endif
 
 namespace mlx_flash {
@@ -39,17 +40,47 @@ uint64_t anonymous_memory_bytes() {
 #else
 
 uint64_t anonymous_memory_bytes() {
-  return current_memory_bytes();
+  task_vm_info_data_t info{};
+  mach_msg_type_number_t count = TASK_VM_INFO_COUNT;
+  task_info(
+      mach_task_self(),
+      TASK_VM_INFO,
+      reinterpret_cast<task_info_t>(&info),
+      &count);
+  return info.phys_footprint;
 }
 
 #endif
 
-MemoryWatch::MemoryWatch() : peak_bytes_(peak_memory_bytes()) {}
-
 void MemoryWatch::sample(uint64_t transient_bytes) {
-  peak_bytes_ = std::max(
-      peak_bytes_.load(std::memory_order_relaxed),
-      anonymous_memory_bytes() + transient_bytes);
+  include(anonymous_memory_bytes() + transient_bytes);
+}
+
+void MemoryWatch::include(uint64_t bytes) {
+  peak_bytes_ = std::max(peak_bytes_.load(std::memory_order_relaxed), bytes);
+}
+
+MemoryFollower::MemoryFollower() : thread_([this] { follow(); }) {}
+
+MemoryFollower::~MemoryFollower() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_one();
+  thread_.join();
+}
+
+void MemoryFollower::follow() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    watch_.sample();
+    changed_.wait_for(lock, std::chrono::milliseconds(1));
+  }
+}
+
+uint64_t MemoryFollower::peak_bytes() const {
+  return std::max(watch_.peak_bytes(), anonymous_memory_bytes());
 }
 
 } // namespace mlx_flash

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <fstream>
+#include <string>
 
 #include "platform/memory_facts.h"
 #include "platform/sanitized.h"
@@ -18,15 +19,25 @@ class PeakMemory {
     release_free_memory();
     // Writing 5 sets the peak to what is resident now (proc(5)).
     std::ofstream("/proc/self/clear_refs") << "5";
-    before_ = peak_memory_bytes();
+    before_ = peak_bytes();
   }
 
   uint64_t grown_bytes() const {
-    const uint64_t now = peak_memory_bytes();
+    const uint64_t now = peak_bytes();
     return !kSanitized && now > before_ ? now - before_ : 0;
   }
 
  private:
+  static uint64_t peak_bytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("VmHWM:")) {
+        return std::stoull(line.substr(6)) * 1024;
+      }
+    }
+    return 0;
+  }
+
   uint64_t before_ = 0;
 };
 
