@@ -83,6 +83,9 @@ void EngineCore::Machine::make_ops(
   if (seams.mlx_ops_on_cpu) {
     ops = std::make_unique<ops::MlxOps>(mx::Device::cpu, mx::float32);
   } else if (options.device == Device::cpu) {
+    // MLX would keep freed buffers for later ones, beyond any account. The
+    // system's allocator is as fast here.
+    mx::set_cache_limit(0);
     ops = std::make_unique<ops::CpuOps>(resolved_threads(options.threads));
   } else if (mx::is_available(mx::Device::gpu)) {
     ops = std::make_unique<ops::MlxOps>(mx::Device::gpu, mx::bfloat16);

@@ -254,6 +254,13 @@ void require_experts(
   }
 }
 
+// What is left for everybody else, and for program code: a cgroup counts what
+// we are the first to touch, and the budget does not.
+uint64_t margin(const MemoryFacts& memory) {
+  constexpr uint64_t kProgramCode = 16u << 20;
+  return memory.free_bytes / 16 + kProgramCode;
+}
+
 void set_budget(PlanFacts& facts, const EngineOptions& options) {
   const MemoryFacts memory = read_memory_facts();
   if (!options.memory.empty()) {
@@ -261,8 +268,8 @@ void set_budget(PlanFacts& facts, const EngineOptions& options) {
     facts.budget_source = "--memory";
     return;
   }
-  // A sixteenth stays for everybody else.
-  facts.budget_bytes = memory.free_bytes - memory.free_bytes / 16;
+  facts.budget_bytes =
+      memory.free_bytes - std::min(memory.free_bytes, margin(memory));
   facts.budget_source = memory.bound_by;
 }
 

@@ -32,9 +32,9 @@ def run(model, memory, ids_file, limit=None):
     return subprocess.run(command, capture_output=True, text=True, timeout=1500)
 
 
-def plan(model, memory):
+def plan(model, memory, prompt):
     command = [BINARY, "plan", model, "--memory", memory, "--json",
-               "--ctx", str(len(PROMPT) + TOKENS)]
+               "--ctx", str(len(prompt) + TOKENS)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     if result.returncode != 0:
         sys.exit(f"FAILED plan {memory}: {result.stderr}")
@@ -47,16 +47,23 @@ def check(condition, what, failures):
         failures.append(what)
 
 
-def check_budget(model, memory, ids_file, failures):
+def check_budget(model, memory, prompt, failures):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as ids:
+        json.dump(prompt, ids)
+        ids.flush()
+        check_run(model, memory, prompt, ids.name, failures)
+
+
+def check_run(model, memory, prompt, ids_file, failures):
     weights = glob.glob(os.path.join(model, "*.safetensors"))
     for file in weights:
         page_cache.evict(file)
-    planned = plan(model, memory)["planned_bytes"]
+    planned = plan(model, memory, prompt)["planned_bytes"]
     result = run(model, memory, ids_file, limit=planned)
     if result.returncode == 77:
         print(result.stderr.strip())
         sys.exit(77)
-    name = f"{memory}: "
+    name = f"{memory}, {len(prompt)} tokens of prompt: "
     check(result.returncode == 0, name + f"ends well in a cgroup of {planned} bytes", failures)
     if result.returncode != 0:
         print(result.stderr)
@@ -79,11 +86,10 @@ def check_budget(model, memory, ids_file, failures):
 def main():
     model, budgets = sys.argv[1], sys.argv[2:]
     failures = []
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as ids:
-        json.dump(PROMPT, ids)
-        ids.flush()
-        for memory in budgets:
-            check_budget(model, memory, ids.name, failures)
+    for memory in budgets:
+        check_budget(model, memory, PROMPT, failures)
+    # Large steps need the most memory.
+    check_budget(model, budgets[-1], PROMPT * 55, failures)
     print(f"{len(failures)} failed")
     sys.exit(1 if failures else 0)
 
