@@ -31,12 +31,10 @@ class Text {
       const std::filesystem::path& file);
   virtual ~Text() = default;
 
-  virtual std::vector<TokenId> encode(
-      std::string_view text,
-      bool add_special) const = 0;
-  virtual std::string decode(
-      std::span<const TokenId> ids,
-      bool skip_special) const = 0;
+  virtual std::vector<TokenId> encode(std::string_view text, bool add_special)
+      const = 0;
+  virtual std::string decode(std::span<const TokenId> ids, bool skip_special)
+      const = 0;
   virtual std::string piece(TokenId id) const = 0;
   virtual uint64_t vocab_size() const = 0;
 
