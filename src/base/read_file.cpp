@@ -1,5 +1,6 @@
 #include "base/read_file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -11,9 +12,14 @@
 
 namespace mlx_flash {
 
-std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
-      std::fopen(path.c_str(), "rb"), &std::fclose);
+namespace {
+
+using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
+
+// `flags` are open(2)'s.
+File open_file(const std::filesystem::path& path, int flags) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
+  File file(descriptor < 0 ? nullptr : fdopen(descriptor, "rb"), &std::fclose);
   if (!file) {
     fail(
         ErrorCode::not_found,
@@ -21,15 +27,20 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
         path.string(),
         std::strerror(errno));
   }
-  struct stat info;
-  if (fstat(fileno(file.get()), &info) != 0 || S_ISDIR(info.st_mode)) {
-    fail(
-        ErrorCode::not_found,
-        "[file] {} is a folder, not a file",
-        path.string());
-  }
-  // The size is a hint: a pipe has none. The limit is enforced on what is
-  // really read.
+  return file;
+}
+
+mode_t kind(std::FILE* file) {
+  struct stat info{};
+  return fstat(fileno(file), &info) == 0 ? info.st_mode & S_IFMT : 0;
+}
+
+// The limit is enforced on what is really read: a pipe has no size, and a file
+// may grow.
+std::string read_all(
+    const File& file,
+    const std::filesystem::path& path,
+    uint64_t max_bytes) {
   std::string text;
   char block[1 << 16];
   while (const size_t n = std::fread(block, 1, sizeof(block), file.get())) {
@@ -46,6 +57,29 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
     fail(ErrorCode::io, "[file] reading {} failed", path.string());
   }
   return text;
+}
+
+} // namespace
+
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
+  const File file = open_file(path, O_NONBLOCK);
+  if (kind(file.get()) != S_IFREG) {
+    fail(ErrorCode::not_found, "[file] {} is not a file", path.string());
+  }
+  return read_all(file, path, max_bytes);
+}
+
+std::string read_file_or_pipe(
+    const std::filesystem::path& path,
+    uint64_t max_bytes) {
+  const File file = open_file(path, 0);
+  if (kind(file.get()) == S_IFDIR) {
+    fail(
+        ErrorCode::not_found,
+        "[file] {} is a folder, not a file",
+        path.string());
+  }
+  return read_all(file, path, max_bytes);
 }
 
 } // namespace mlx_flash

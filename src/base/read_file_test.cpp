@@ -2,10 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "mlx_flash/error.h"
 
@@ -60,9 +62,26 @@ TEST_CASE("read_file: every byte, up to the limit") {
 TEST_CASE("read_file: what is too large is refused by path and limit") {
   // This one never ends, so the limit holds for what is read and not only for
   // what the file system says.
-  const std::string error = error_of("/dev/zero", ErrorCode::bad_model);
-  CHECK(error.find("/dev/zero") != std::string::npos);
-  CHECK(error.find("1000 bytes") != std::string::npos);
+  try {
+    (void)read_file_or_pipe("/dev/zero", 1000);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::bad_model);
+    CHECK(std::string(error.what()).find("/dev/zero") != std::string::npos);
+    CHECK(std::string(error.what()).find("1000 bytes") != std::string::npos);
+  }
+}
+
+TEST_CASE("read_file: a pipe is refused at once, unless the user named it") {
+  TempFolder folder;
+  const auto path = folder.path / "pipe";
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);
+  CHECK(
+      error_of(path, ErrorCode::not_found).find("not a file") !=
+      std::string::npos);
+  std::thread writer([&] { std::ofstream(path) << "through the pipe"; });
+  CHECK(read_file_or_pipe(path, 1000) == "through the pipe");
+  writer.join();
 }
 
 TEST_CASE("read_file: what is not there or no file is an error by path") {
@@ -72,6 +91,7 @@ TEST_CASE("read_file: what is not there or no file is an error by path") {
       error_of(missing, ErrorCode::not_found).find(missing.string()) !=
       std::string::npos);
   CHECK(
-      error_of(folder.path, ErrorCode::not_found).find("folder") !=
+      error_of(folder.path, ErrorCode::not_found).find("not a file") !=
       std::string::npos);
+  CHECK_THROWS_AS((void)read_file_or_pipe(folder.path, 1000), Error);
 }

@@ -143,7 +143,7 @@ std::string read_input(const std::string& path) {
     return read_stdin();
   }
   try {
-    return read_file(path, kMaxInputBytes);
+    return read_file_or_pipe(path, kMaxInputBytes);
   } catch (const Error& e) {
     throw e.code() == ErrorCode::io
         ? e

@@ -60,9 +60,10 @@ class MemoryBudget::Charge {
         account_(other.account_),
         bytes_(std::exchange(other.bytes_, 0)) {}
   Charge& operator=(Charge&& other) noexcept {
-    std::swap(budget_, other.budget_);
-    std::swap(account_, other.account_);
-    std::swap(bytes_, other.bytes_);
+    Charge taken(std::move(other)); // what is held goes back here and now
+    std::swap(budget_, taken.budget_);
+    std::swap(account_, taken.account_);
+    std::swap(bytes_, taken.bytes_);
     return *this;
   }
   ~Charge() {

@@ -63,6 +63,14 @@ TEST_CASE("memory budget: a charge gives its bytes back exactly once") {
   CHECK(budget.used_bytes() == 0);
 }
 
+TEST_CASE("memory budget: a charge that is replaced gives its bytes back") {
+  MemoryBudget budget(100);
+  auto charge = budget.charge(Account::kv_cache, 60);
+  auto other = budget.charge(Account::program, 10);
+  charge = std::move(other);
+  CHECK(budget.used_bytes() == 10);
+}
+
 TEST_CASE("memory budget: every account has its own name and its own sum") {
   MemoryBudget budget(1000);
   std::vector<MemoryBudget::Charge> charges;

@@ -121,8 +121,9 @@ class SlotBank::Lease {
   Lease(Lease&& other) noexcept
       : bank_(std::exchange(other.bank_, nullptr)), slot_(other.slot_) {}
   Lease& operator=(Lease&& other) noexcept {
-    std::swap(bank_, other.bank_);
-    std::swap(slot_, other.slot_);
+    Lease taken(std::move(other)); // what is held is let go here and now
+    std::swap(bank_, taken.bank_);
+    std::swap(slot_, taken.slot_);
     return *this;
   }
   ~Lease() {
@@ -152,8 +153,9 @@ class SlotBank::Filling {
   Filling(Filling&& other) noexcept
       : bank_(std::exchange(other.bank_, nullptr)), slot_(other.slot_) {}
   Filling& operator=(Filling&& other) noexcept {
-    std::swap(bank_, other.bank_);
-    std::swap(slot_, other.slot_);
+    Filling taken(std::move(other));
+    std::swap(bank_, taken.bank_);
+    std::swap(slot_, taken.slot_);
     return *this;
   }
   ~Filling() {

@@ -123,6 +123,19 @@ TEST_CASE("slot bank: several leases of one expert pin it until the last") {
   CHECK(f.bank.hits() == 2);
 }
 
+TEST_CASE("slot bank: a lease that is replaced is let go") {
+  Fixture f("lru", 2);
+  f.put({0, 0}, 7);
+  f.put({0, 1}, 8);
+  auto a = f.bank.try_lease({0, 0}, 1);
+  auto b = f.bank.try_lease({0, 1}, 1);
+  REQUIRE(a);
+  REQUIRE(b);
+  *a = *std::move(b);
+  CHECK(f.bank.pinned_slots() == 1);
+  CHECK(all_bytes_are(a->bytes(), 8));
+}
+
 TEST_CASE("slot bank: a dropped filling leaves a free slot and no expert") {
   Fixture f("efd", 1);
   {
