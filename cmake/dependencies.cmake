@@ -11,6 +11,15 @@
 #   MLX 0.32.4         arrays, streams, the GPU back-ends; from its pinned wheel (libmlx and headers)
 #   text-ffi (Rust)    HF tokenizers, minijinja, llguidance: the reference tokenizer, a Jinja that
 #                      chat templates are tested on, grammar masks; locked in text-ffi/Cargo.lock
+#
+# For those who work on it, installed by the command of ./dev that needs them:
+#
+#   clang 19           clang-format, clang-tidy and libFuzzer of one version for everybody (check, fuzz)
+#   shellcheck         mistakes in shell scripts (check)
+#   g++-12-aarch64-linux-gnu, qemu-user-static
+#                      compiles for and runs as ARM (check-cross)
+#   ziglang 0.17.0     compiles for macOS without a Mac: clang with Apple's headers (check-cross)
+#   numpy              random weights (bench/make_model), goldens (scripts/record_goldens)
 
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)

@@ -1,5 +1,5 @@
 # The Rust static library, by plain cargo: no further build tool.
-find_program(CARGO cargo HINTS $ENV{HOME}/.cargo/bin REQUIRED)
+find_program(CARGO cargo PATHS $ENV{HOME}/.cargo/bin REQUIRED)
 set(TEXT_FFI_DIR ${CMAKE_CURRENT_SOURCE_DIR}/text-ffi)
 # Shared by all presets: the Rust code is the same in each.
 set(TEXT_FFI_TARGET_DIR ${CMAKE_CURRENT_SOURCE_DIR}/build/cargo CACHE PATH "Where cargo builds")

@@ -38,7 +38,9 @@ class Text {
   virtual std::string piece(TokenId id) const = 0;
   virtual uint64_t vocab_size() const = 0;
 
-  virtual bool has_chat_template() const = 0;
+  // Without, what needs one throws Error(not_found): such a model runs on
+  // token ids alone.
+  virtual bool has_tokenizer() const = 0;
   // The prompt for the model's next answer. Throws Error(unsupported) when
   // the model has no chat template, and Error(invalid_argument) with the
   // template's own complaint.

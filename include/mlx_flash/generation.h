@@ -50,6 +50,9 @@ struct GenerationOptions {
   std::string json_schema;
 };
 
+// Throws Error(invalid_argument) for what is wrong without knowing the model.
+void validate(const GenerationOptions& options);
+
 struct GenerationResult {
   std::string text;
   std::vector<TokenId> tokens; // without a stop token at the end

@@ -20,6 +20,10 @@ struct Stats {
   uint64_t bytes_read_demand = 0; // experts that a step waited for
   uint64_t bytes_read_prefetch = 0; // experts read on a guess
   uint64_t bytes_read_load = 0; // headers and dense weights
+  // The same of the steps without prompt tokens.
+  uint64_t decode_expert_hits = 0;
+  uint64_t decode_expert_misses = 0;
+  uint64_t decode_bytes_read = 0;
   double stall_seconds = 0; // steps waiting for reads with nothing to compute
 
   uint64_t slots = 0;

@@ -36,15 +36,15 @@ TEST_CASE("error: braces in an argument are text") {
 }
 
 TEST_CASE("log: an unknown level is refused with the list of levels") {
-  const auto before = spdlog::get_level();
+  const auto before = log::logger().level();
   log::set_level("debug");
-  CHECK(spdlog::get_level() == spdlog::level::debug);
+  CHECK(log::logger().level() == spdlog::level::debug);
   log::set_level("error");
-  CHECK(spdlog::get_level() == spdlog::level::err);
+  CHECK(log::logger().level() == spdlog::level::err);
   CHECK_THROWS_WITH_AS(
       log::set_level("loud"),
       "[log] unknown level 'loud'; use error, warn, info or debug",
       Error);
-  CHECK(spdlog::get_level() == spdlog::level::err);
+  CHECK(log::logger().level() == spdlog::level::err);
   spdlog::set_level(before);
 }

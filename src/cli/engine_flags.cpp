@@ -56,6 +56,10 @@ void EngineFlags::declare_plan(Flags& flags) {
       "Prompt tokens in a step (default: what fits)");
   flags.group("Machine");
   declare_threads(flags);
+}
+
+void EngineFlags::declare_all(Flags& flags) {
+  declare_plan(flags);
   flags.choice(
       "--reader",
       reader_,
@@ -63,10 +67,6 @@ void EngineFlags::declare_plan(Flags& flags) {
       "How files are read (default: auto)");
   flags.choice(
       "--device", device_, {"cpu", "gpu"}, "What computes (default: cpu)");
-}
-
-void EngineFlags::declare_all(Flags& flags) {
-  declare_plan(flags);
   flags.group("Streaming");
   flags.choice(
       "--policy,--cache-policy",

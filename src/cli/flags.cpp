@@ -105,14 +105,19 @@ struct Flags::Impl {
 
   void refuse_unknown() const {
     const auto extras = app.remaining();
+    const auto known = names();
     for (const std::string& extra : extras) {
+      // Behind "--" a flag's name is an argument like any other.
+      if (std::find(known.begin(), known.end(), extra) != known.end()) {
+        continue;
+      }
       if (extra.size() > 1 && extra[0] == '-' && extra != "--") {
         const std::string name = extra.substr(0, extra.find('='));
         fail(
             ErrorCode::invalid_argument,
             "[flags] unknown flag '{}'.{} See {} --help",
             name,
-            suggestion(name, names()),
+            suggestion(name, known),
             app.get_name());
       }
     }
@@ -221,6 +226,23 @@ void Flags::count(
       names, "N", help, [&value, name, least, most](const std::string& text) {
         value = parse_count(name, text, least, most);
       });
+}
+
+void Flags::counts(
+    const char* names,
+    std::vector<uint64_t>& values,
+    uint64_t least,
+    uint64_t most,
+    const char* help) {
+  const std::string name = first_name(names);
+  impl_->add(
+      names,
+      "N",
+      help,
+      [&values, name, least, most](const std::string& text) {
+        values.push_back(parse_count(name, text, least, most));
+      },
+      SIZE_MAX);
 }
 
 void Flags::number(

@@ -52,6 +52,13 @@ class Flags {
       uint64_t least,
       uint64_t most,
       const char* help);
+  // The same, as often as wanted.
+  void counts(
+      const char* names,
+      std::vector<uint64_t>& values,
+      uint64_t least,
+      uint64_t most,
+      const char* help);
   void number(const char* names, std::optional<float>& value, const char* help);
 
   // The arguments after the command's name. False when --help was among

@@ -42,16 +42,30 @@ TEST_CASE("json output: a run has its fields, and every statistic") {
   CHECK(object["stats"]["reader"] == "uring");
   CHECK(
       names(object["stats"]) ==
-      std::vector<std::string>{"budget_bytes",    "bytes_read_demand",
-                               "bytes_read_load", "bytes_read_prefetch",
-                               "decode_seconds",  "decode_tokens",
-                               "device",          "expert_evictions",
-                               "expert_hits",     "expert_misses",
-                               "load_seconds",    "peak_bytes",
-                               "planned_bytes",   "policy",
-                               "prefill_seconds", "prefill_tokens",
-                               "reader",          "slots",
-                               "stall_seconds",   "threads"});
+      std::vector<std::string>{
+          "budget_bytes",
+          "bytes_read_demand",
+          "bytes_read_load",
+          "bytes_read_prefetch",
+          "decode_bytes_read",
+          "decode_expert_hits",
+          "decode_expert_misses",
+          "decode_seconds",
+          "decode_tokens",
+          "device",
+          "expert_evictions",
+          "expert_hits",
+          "expert_misses",
+          "load_seconds",
+          "peak_bytes",
+          "planned_bytes",
+          "policy",
+          "prefill_seconds",
+          "prefill_tokens",
+          "reader",
+          "slots",
+          "stall_seconds",
+          "threads"});
 }
 
 TEST_CASE("json output: a score lists [id, logprob] for each position") {

@@ -1,6 +1,7 @@
 // mlx-flash: finds the command, parses its flags, runs it, and maps errors to
 // exit codes, once for all commands.
-#include <spdlog/sinks/stdout_sinks.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -9,7 +10,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
@@ -112,14 +112,23 @@ int guarded_main(std::vector<std::string> arguments) {
   }
 }
 
+// Where standard input, output or error is closed, the next file to be opened
+// would take its place, and be read or written by mistake.
+void open_standard_descriptors() {
+  int descriptor = 0;
+  do {
+    descriptor = ::open("/dev/null", O_RDWR);
+  } while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+  if (descriptor >= 0) {
+    ::close(descriptor);
+  }
+}
+
 void set_up_process() {
+  open_standard_descriptors();
   configure_allocator();
   // A reader of our output that has gone is seen where we write.
   std::signal(SIGPIPE, SIG_IGN);
-  auto logger = spdlog::stderr_logger_mt("mlx-flash");
-  logger->set_pattern("%n: %l: %v");
-  spdlog::set_default_logger(std::move(logger));
-  log::set_level("warn");
 }
 
 } // namespace

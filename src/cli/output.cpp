@@ -64,6 +64,13 @@ int print(std::string_view text) {
   return 0;
 }
 
+void check_writable(const std::string& path) {
+  std::ofstream file(path, std::ios::binary | std::ios::app);
+  if (!file) {
+    fail(ErrorCode::io, "[output] cannot write {}", path);
+  }
+}
+
 void write_text_file(const std::string& path, std::string_view text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text;

@@ -40,6 +40,9 @@ class Output {
 int print(std::string_view text);
 
 // Writes `text` to a file in place of what it held. Throws Error(io).
+// Throws Error(io) if a file of that name could not be written; leaves what it
+// holds.
+void check_writable(const std::string& path);
 void write_text_file(const std::string& path, std::string_view text);
 
 // Writes to standard error; what fails there has nowhere to be reported.

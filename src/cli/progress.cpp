@@ -47,32 +47,30 @@ std::string prefill_line(const Stats& stats, uint64_t prompt_tokens) {
       memory(stats));
 }
 
-std::string decode_line(const Stats& at_start, const Stats& now) {
-  const uint64_t tokens = now.decode_tokens - at_start.decode_tokens;
-  const double seconds = now.decode_seconds - at_start.decode_seconds;
-  const uint64_t hits = now.expert_hits - at_start.expert_hits;
-  const uint64_t misses = now.expert_misses - at_start.expert_misses;
-  const uint64_t read = now.bytes_read_demand + now.bytes_read_prefetch -
-      at_start.bytes_read_demand - at_start.bytes_read_prefetch;
-  std::string line =
-      fmt::format("{} tok, {:.1f} tok/s", tokens, rate(tokens, seconds));
-  if (hits + misses > 0) {
-    const double looked_up = static_cast<double>(hits + misses);
+std::string decode_line(const Stats& stats) {
+  const uint64_t tokens = stats.decode_tokens;
+  const uint64_t hits = stats.decode_expert_hits;
+  const uint64_t lookups = hits + stats.decode_expert_misses;
+  std::string line = fmt::format(
+      "{} tok, {:.1f} tok/s", tokens, rate(tokens, stats.decode_seconds));
+  if (lookups > 0) {
     line += fmt::format(
-        " | hits {:.1f} %", 100 * static_cast<double>(hits) / looked_up);
+        " | hits {:.1f} %",
+        100 * static_cast<double>(hits) / static_cast<double>(lookups));
   }
   if (tokens > 0) {
-    line += fmt::format(" | {} read/tok", format_bytes(read / tokens));
+    line += fmt::format(
+        " | {} read/tok", format_bytes(stats.decode_bytes_read / tokens));
   }
-  return line + " | " + memory(now);
+  return line + " | " + memory(stats);
 }
 
-std::string summary_line(const Stats& at_start, const Stats& end) {
+std::string summary_line(const Stats& end) {
   return fmt::format(
       "prompt {} tokens, {:.1f} tok/s | {}",
       end.prefill_tokens,
       rate(end.prefill_tokens, end.prefill_seconds),
-      decode_line(at_start, end));
+      decode_line(end));
 }
 
 } // namespace mlx_flash::cli

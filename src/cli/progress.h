@@ -18,11 +18,10 @@ std::string loaded_line(const Plan& plan);
 std::string prefill_line(const Stats& stats, uint64_t prompt_tokens);
 
 // While text is generated: tokens, rate, hit rate, bytes read per token,
-// memory against budget. `at_start` is of the moment the first token came,
-// so that the numbers are of decoding alone.
-std::string decode_line(const Stats& at_start, const Stats& now);
+// memory against budget, all of decoding alone.
+std::string decode_line(const Stats& stats);
 
 // At the end: the same, and the prompt's.
-std::string summary_line(const Stats& at_start, const Stats& end);
+std::string summary_line(const Stats& end);
 
 } // namespace mlx_flash::cli

@@ -1,6 +1,5 @@
 // mlx-flash run: one answer, streamed as it comes.
 #include <algorithm>
-#include <mutex>
 #include <optional>
 
 #include "base/error.h"
@@ -40,11 +39,10 @@ class RunCommand : public Command {
   struct Answer {
     GenerationOptions options;
     GenerationResult result;
-    Stats at_start; // of decoding
-    Stats at_end;
+    Stats stats;
   };
 
-  void check() const;
+  void check();
   std::vector<TokenId> prompt_ids(const Text* text) const;
   std::string prompt_text() const;
   void check_vocabulary(std::span<const TokenId> ids, uint64_t size) const;
@@ -85,7 +83,7 @@ void RunCommand::declare(Flags& flags) {
   engine_.declare_all(flags);
 }
 
-void RunCommand::check() const {
+void RunCommand::check() {
   engine_.model();
   if (ids_file_ && prompt_) {
     fail(
@@ -104,7 +102,17 @@ void RunCommand::check() const {
         "[run] PROMPT is missing: give it in quotes or pipe it in");
   }
   // Wrong values are told before a model is loaded for them.
-  sampling_.options({}, 0);
+  sampling_.check();
+  if (sampling_.reads_stdin() &&
+      (ids_file_ ? *ids_file_ == "-" : prompt_.value_or("-") == "-")) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[run] --json-schema - and the prompt would both come from standard "
+        "input; give one of them as a file or an argument");
+  }
+  if (stats_file_) {
+    check_writable(*stats_file_);
+  }
 }
 
 std::string RunCommand::prompt_text() const {
@@ -186,6 +194,13 @@ int RunCommand::run() {
     engine = Engine::open(options);
   }
   check_vocabulary(prompt, engine->vocab_size());
+  if (!json_ && !engine->text().has_tokenizer()) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[run] {} has no tokenizer.json, so there is no text to show; --json "
+        "prints the token ids",
+        options.model.string());
+  }
   Output output;
   const Answer answer = generate(*engine, prompt, interrupts, output);
   return finish(answer, output);
@@ -203,39 +218,30 @@ RunCommand::Answer RunCommand::generate(
   const Interrupts::Handler handler(interrupts, [&] { session->cancel(); });
   // Whoever has read this line can interrupt the answer in good order.
   note(loaded_line(engine.plan()));
-  std::mutex mutex; // of `at_start`, which the status line reads
-  std::optional<Stats> at_start;
   {
     const StatusLine status(
         !engine_.quiet(),
         json_ ? StatusLine::Place::in_line : StatusLine::Place::bottom_row,
         [&] {
           const Stats now = engine.stats();
-          std::lock_guard lock(mutex);
-          return at_start ? decode_line(*at_start, now)
-                          : prefill_line(now, prompt.size());
+          return now.decode_tokens > 0 ? decode_line(now)
+                                       : prefill_line(now, prompt.size());
         });
     answer.result =
         session->generate(prompt, answer.options, [&](std::string_view text) {
-          if (!at_start) {
-            const Stats now = engine.stats();
-            std::lock_guard lock(mutex);
-            at_start = now;
-          }
           return json_ || output.write(text);
         });
     if (!json_) {
       output.end_line();
     }
   }
-  answer.at_end = engine.stats();
-  answer.at_start = at_start.value_or(answer.at_end);
+  answer.stats = engine.stats();
   return answer;
 }
 
 int RunCommand::finish(const Answer& answer, Output& output) const {
   const std::string report =
-      run_json(answer.result, answer.options.sampling.seed, answer.at_end);
+      run_json(answer.result, answer.options.sampling.seed, answer.stats);
   if (json_) {
     output.write(report);
   }
@@ -246,7 +252,7 @@ int RunCommand::finish(const Answer& answer, Output& output) const {
   if (output.reader_gone()) {
     return kExitOk; // it has seen what it wanted
   }
-  note(summary_line(answer.at_start, answer.at_end));
+  note(summary_line(answer.stats));
   return answer.result.finish_reason == FinishReason::cancelled ? kExitCancelled
                                                                 : kExitOk;
 }

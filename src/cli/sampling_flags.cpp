@@ -4,6 +4,7 @@
 #include <limits>
 #include <random>
 
+#include "base/error.h"
 #include "cli/input.h"
 
 namespace mlx_flash::cli {
@@ -46,11 +47,17 @@ void SamplingFlags::declare(Flags& flags) {
       "Same seed, same answer (default: random)");
   flags.texts(
       "--stop", stop_strings_, "TEXT", "End before this text; repeatable");
+  flags.counts(
+      "--stop-id",
+      stop_ids_,
+      0,
+      std::numeric_limits<TokenId>::max(),
+      "End at this token; repeatable");
   flags.toggle(
       "--ignore-eos", ignore_eos_, "Go on past the model's end tokens");
   flags.text(
       "--json-schema",
-      json_schema_,
+      json_schema_file_,
       "FILE",
       "Answer in JSON, as this schema allows");
 }
@@ -63,6 +70,36 @@ uint64_t SamplingFlags::max_tokens(uint64_t model_limit) const {
                           : std::min(kDefaultMaxTokens, model_limit);
 }
 
+void SamplingFlags::check() {
+  if (json_schema_file_ && json_schema_.empty()) {
+    json_schema_ = read_input(*json_schema_file_);
+    if (json_schema_.empty()) {
+      fail(
+          ErrorCode::invalid_argument,
+          "[schema] {} is empty; the schema that allows every JSON text is {{}}",
+          *json_schema_file_);
+    }
+  }
+  if (temperature_ == 0.0f && filters()) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[sampling] {} has no effect at --temp 0; leave one of them out",
+        filters());
+  }
+  options({}, 0);
+}
+
+// The first of the flags that choose among tokens, null without.
+const char* SamplingFlags::filters() const {
+  return top_k_ ? "--top-k" : top_p_ ? "--top-p" : min_p_ ? "--min-p" : nullptr;
+}
+
+// Who asks for a choice wants one, also of a model that has no defaults.
+float SamplingFlags::temperature(float model_default) const {
+  return temperature_.value_or(
+      model_default == 0 && filters() ? 1 : model_default);
+}
+
 GenerationOptions SamplingFlags::options(
     const SamplingOptions& model_defaults,
     uint64_t model_limit) const {
@@ -71,7 +108,7 @@ GenerationOptions SamplingFlags::options(
   if (temperature_ != 0.0f) {
     sampling = model_defaults;
   }
-  sampling.temperature = temperature_.value_or(sampling.temperature);
+  sampling.temperature = temperature(sampling.temperature);
   if (top_k_) {
     sampling.top_k = static_cast<int>(*top_k_);
   }
@@ -80,13 +117,14 @@ GenerationOptions SamplingFlags::options(
   sampling.repetition_penalty =
       repetition_penalty_.value_or(sampling.repetition_penalty);
   sampling.seed = seed_ ? *seed_ : random_seed();
-  validate(sampling);
   options.max_tokens = max_tokens(model_limit);
   options.stop_strings = stop_strings_;
   options.ignore_eos = ignore_eos_;
-  if (json_schema_) {
-    options.json_schema = read_input(*json_schema_);
+  for (const uint64_t id : stop_ids_) {
+    options.stop_tokens.push_back(static_cast<TokenId>(id));
   }
+  options.json_schema = json_schema_;
+  validate(options);
   return options;
 }
 

@@ -19,15 +19,24 @@ class SamplingFlags {
   static constexpr uint64_t kDefaultMaxTokens = 256;
   uint64_t max_tokens(uint64_t model_limit = 0) const;
 
-  // The model's defaults, changed by flags. An explicit --temp 0 is plain
-  // greedy: then no default of the model applies, only flags. Without --seed
-  // the seed is a random one. Throws Error(invalid_argument) for values out
-  // of range and for a schema file that cannot be read.
+  // Reads the schema's file, once. Throws Error(invalid_argument) for a file
+  // that cannot be read, values out of range and flags without an effect.
+  void check();
+  bool reads_stdin() const {
+    return json_schema_file_ == "-";
+  }
+
+  // The model's defaults, changed by flags; after check(). An explicit
+  // --temp 0 is plain greedy: then no default of the model applies, only
+  // flags. Without --seed the seed is a random one.
   GenerationOptions options(
       const SamplingOptions& model_defaults,
       uint64_t model_limit) const;
 
  private:
+  const char* filters() const;
+  float temperature(float model_default) const;
+
   std::optional<uint64_t> max_tokens_;
   std::optional<float> temperature_;
   std::optional<uint64_t> top_k_;
@@ -36,7 +45,9 @@ class SamplingFlags {
   std::optional<float> repetition_penalty_;
   std::optional<uint64_t> seed_;
   std::vector<std::string> stop_strings_;
-  std::optional<std::string> json_schema_;
+  std::vector<uint64_t> stop_ids_;
+  std::optional<std::string> json_schema_file_;
+  std::string json_schema_;
   bool ignore_eos_ = false;
 };
 

@@ -28,7 +28,9 @@ SamplingFlags parsed(std::vector<std::string> arguments) {
 GenerationOptions options(
     std::vector<std::string> arguments,
     uint64_t model_limit = 0) {
-  return parsed(std::move(arguments)).options(kModel, model_limit);
+  SamplingFlags sampling = parsed(std::move(arguments));
+  sampling.check();
+  return sampling.options(kModel, model_limit);
 }
 
 } // namespace
@@ -64,6 +66,17 @@ TEST_CASE("sampling flags: temperature 0 is plain greedy") {
   }
 }
 
+TEST_CASE("sampling flags: a filter asks for a choice") {
+  SamplingFlags sampling = parsed({"--top-p", "0.5"});
+  sampling.check();
+  CHECK(sampling.options(SamplingOptions{}, 0).sampling.temperature == 1);
+  CHECK(sampling.options(kModel, 0).sampling.temperature == 0.75f);
+  for (const char* filter : {"--top-k", "--top-p", "--min-p"}) {
+    CAPTURE(filter);
+    CHECK_THROWS_AS(options({"--temp", "0", filter, "1"}), Error);
+  }
+}
+
 TEST_CASE("sampling flags: a seed is what is given, else a new one") {
   CHECK(
       options({"--seed", "18446744073709551615"}).sampling.seed == UINT64_MAX);
@@ -84,8 +97,17 @@ TEST_CASE(
 }
 
 TEST_CASE("sampling flags: stops and the end of text are passed on") {
-  const auto generation =
-      options({"--stop", "\n\n", "--stop", "END", "--ignore-eos"});
+  const auto generation = options(
+      {"--stop",
+       "\n\n",
+       "--stop",
+       "END",
+       "--stop-id",
+       "7",
+       "--stop-id",
+       "0",
+       "--ignore-eos"});
+  CHECK(generation.stop_tokens == std::vector<TokenId>{7, 0});
   CHECK(generation.stop_strings == std::vector<std::string>{"\n\n", "END"});
   CHECK(generation.ignore_eos);
   CHECK_FALSE(options({}).ignore_eos);
@@ -98,6 +120,9 @@ TEST_CASE("sampling flags: values out of range are refused") {
            {"--top-p", "1.5"},
            {"--min-p", "-0.1"},
            {"--repeat-penalty", "0"},
+           {"--stop", ""},
+           {"--stop-id", "-1"},
+           {"--json-schema", "/dev/null"},
            {"--json-schema", "/nonexistent.json"}}) {
     CAPTURE(arguments[0]);
     CHECK_THROWS_AS(options(arguments), Error);

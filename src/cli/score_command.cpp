@@ -81,16 +81,19 @@ std::vector<TokenId> ScoreCommand::read_ids(const Text* text) const {
 
 std::string ScoreCommand::table(const ScoreResult& result, const Text& text)
     const {
+  const auto piece = [&text](TokenId id) {
+    return text.has_tokenizer() ? text.piece(id) : std::to_string(id);
+  };
   std::string lines;
   for (size_t i = 0; i < result.top.size(); ++i) {
     lines += fmt::format(
         "{:>6}  {:<16} {:>9.4f}  best:",
         i + 1,
-        text.piece(result.ids[i + 1]),
+        piece(result.ids[i + 1]),
         result.logprobs[i]);
     for (const auto& candidate : result.top[i]) {
-      lines += fmt::format(
-          " {} {:.4f}", text.piece(candidate.id), candidate.logprob);
+      lines +=
+          fmt::format(" {} {:.4f}", piece(candidate.id), candidate.logprob);
     }
     lines += "\n";
   }

@@ -41,6 +41,16 @@ Size terminal_size() {
   return {size.ws_row, size.ws_col};
 }
 
+// `bytes` of the text at most, and no part of a UTF-8 character.
+std::string cut(std::string text, int bytes) {
+  size_t end = std::min(text.size(), static_cast<size_t>(bytes));
+  while (end > 0 && end < text.size() && (text[end] & 0xC0) == 0x80) {
+    --end;
+  }
+  text.resize(end);
+  return text;
+}
+
 void take_bottom_row(int rows) {
   // The cursor must be above the row; scroll regions move it to the top.
   print_error(
@@ -118,8 +128,7 @@ void StatusLine::draw_until_stopped() {
 void StatusLine::draw() {
   const Size size = terminal_size();
   // One column stays free, so that no terminal wraps the line.
-  const std::string text =
-      describe_().substr(0, static_cast<size_t>(std::max(size.columns - 1, 1)));
+  const std::string text = cut(describe_(), std::max(size.columns - 1, 1));
   if (!bottom_row_) {
     print_error(fmt::format("{}{}", kClearRow, text));
     return;

@@ -36,12 +36,7 @@ class SessionFront : public Session {
       std::span<const TokenId> prompt,
       const GenerationOptions& options,
       const OnText& on_text) override {
-    validate(options.sampling);
-    if (options.max_tokens == 0) {
-      fail(
-          ErrorCode::invalid_argument,
-          "[generate] max_tokens is 0; ask for at least one");
-    }
+    validate(options);
     auto request = make(Request::Kind::generate);
     request->tokens.assign(prompt.begin(), prompt.end());
     request->options = options;

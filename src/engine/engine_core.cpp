@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/read_file.h"
 #include "engine/checkpoint_weights.h"
 #include "engine/planner.h"
@@ -222,6 +223,16 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
           checksums_ ? &*checksums_ : nullptr);
       memory_watch_.include(memory.peak_bytes());
       publish(*machine, {});
+      log::info(
+          "[engine] loaded {} in {:.3f} s by {}; {} slots, {} prompt tokens "
+          "in a step, {} threads, peak so far {}",
+          format_bytes(machine->load_bytes),
+          machine->load_seconds,
+          machine->reader->name(),
+          plan_.slots,
+          plan_.prefill_chunk,
+          resolved_threads(options_.threads),
+          format_bytes(memory_watch_.peak_bytes()));
     } catch (...) {
       loaded->set_exception(std::current_exception());
       return;
@@ -281,6 +292,34 @@ uint64_t mlx_transient_bytes() {
   return peak > active ? peak - active : 0;
 }
 
+// What was looked up and read between the two, where that was no prompt's.
+void count_decoding(const Stats& before, Stats& now) {
+  now.decode_expert_hits = before.decode_expert_hits;
+  now.decode_expert_misses = before.decode_expert_misses;
+  now.decode_bytes_read = before.decode_bytes_read;
+  if (now.prefill_tokens == before.prefill_tokens) {
+    now.decode_expert_hits += now.expert_hits - before.expert_hits;
+    now.decode_expert_misses += now.expert_misses - before.expert_misses;
+    now.decode_bytes_read += now.bytes_read_demand - before.bytes_read_demand;
+  }
+}
+
+void log_step(const Stats& before, const Stats& now) {
+  if (now.prefill_tokens + now.decode_tokens ==
+      before.prefill_tokens + before.decode_tokens) {
+    return; // a session was opened or closed
+  }
+  log::debug(
+      "[step] {} prompt and {} decoded tokens, {} experts present, {} read "
+      "({}), waited {:.2f} ms",
+      now.prefill_tokens - before.prefill_tokens,
+      now.decode_tokens - before.decode_tokens,
+      now.expert_hits - before.expert_hits,
+      now.expert_misses - before.expert_misses,
+      format_bytes(now.bytes_read_demand - before.bytes_read_demand),
+      1e3 * (now.stall_seconds - before.stall_seconds));
+}
+
 } // namespace
 
 void EngineCore::publish(const Machine& machine, const Stats& work) {
@@ -297,6 +336,8 @@ void EngineCore::publish(const Machine& machine, const Stats& work) {
   stats.load_seconds = machine.load_seconds;
   stats.reader = machine.reader->name();
   std::lock_guard lock(stats_mutex_);
+  count_decoding(stats_, stats);
+  log_step(stats_, stats);
   stats_ = stats;
 }
 

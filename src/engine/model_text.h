@@ -33,8 +33,8 @@ class ModelText : public Text {
       const override;
   std::string piece(TokenId id) const override;
   uint64_t vocab_size() const override;
-  bool has_chat_template() const override {
-    return template_.has_value();
+  bool has_tokenizer() const override {
+    return tokenizer_.has_value();
   }
   std::string render_chat(std::span<const Message> messages) const override;
   std::string render_template(std::string_view context_json, int64_t now)

@@ -1,9 +1,9 @@
 // The public Text over tokenizer and chat template.
+#include <ctime>
 #include <nlohmann/json.hpp>
 
-#include <ctime>
-
 #include "base/error.h"
+#include "engine/bounded_json.h"
 #include "engine/model_text.h"
 #include "platform/memory_watch.h"
 
@@ -52,7 +52,8 @@ const Tokenizer& ModelText::require_tokenizer() const {
   if (!tokenizer_) {
     fail(
         ErrorCode::not_found,
-        "[text] this model has no tokenizer.json; give token ids with --ids");
+        "[text] this model has no tokenizer.json, so it takes token ids and no "
+        "text");
   }
   return *tokenizer_;
 }
@@ -97,7 +98,8 @@ std::string ModelText::render_template(
         "[chat] this model has no chat template; use --raw to continue plain "
         "text");
   }
-  Json context = Json::parse(context_json, nullptr, false);
+  require_bounded_json(context_json, "[template] the context");
+  Json context = Json::parse(context_json);
   if (!context.is_object()) {
     fail(
         ErrorCode::invalid_argument,
@@ -115,10 +117,14 @@ std::string ModelText::render_template(
 
 std::unique_ptr<Text> Text::from_model(const std::filesystem::path& folder) {
   std::error_code error;
-  if (!std::filesystem::is_directory(folder, error)) {
+  const auto has = [&](const char* name) {
+    return std::filesystem::exists(folder / name, error);
+  };
+  if (!has("config.json") && !has("tokenizer.json") &&
+      !has("tokenizer_config.json")) {
     fail(
         ErrorCode::not_found,
-        "[text] {} is not a model folder",
+        "[text] {} is not a model folder: it has no config.json",
         folder.string());
   }
   return ModelText::load(folder);

@@ -2,10 +2,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/bounded_json.h"
+
 namespace mlx_flash {
 
 std::string tight_schema(const std::string& json_schema) {
-  auto schema = nlohmann::ordered_json::parse(json_schema, nullptr, false);
+  require_bounded_json(json_schema, "[grammar] the JSON schema");
+  auto schema = nlohmann::ordered_json::parse(json_schema);
   if (!schema.is_object() || schema.contains("x-guidance")) {
     return json_schema;
   }

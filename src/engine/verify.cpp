@@ -1,5 +1,5 @@
 // Streamed equals resident, on any model, with the public API alone.
-#include "mlx_flash/verify.h"
+#include "engine/verify_with.h"
 
 #include <algorithm>
 #include <cstring>
@@ -27,8 +27,10 @@ std::vector<TokenId> prompt_of(uint64_t vocab) {
   return ids;
 }
 
-std::vector<float> logits_of(const EngineOptions& options) {
-  const auto engine = Engine::open(options);
+std::vector<float> logits_of(
+    const EngineOptions& options,
+    const OpenEngine& open) {
+  const auto engine = open(options);
   const auto session = engine->new_session();
   const auto prompt = prompt_of(engine->vocab_size());
   const std::span<const TokenId> ids(prompt);
@@ -60,11 +62,12 @@ std::string difference(
 
 VerifyCase run_case(
     const EngineOptions& options,
+    const OpenEngine& open,
     const std::string& what,
     const std::vector<float>& expected) {
   VerifyCase result{what, false, ""};
   try {
-    result.detail = difference(logits_of(options), expected);
+    result.detail = difference(logits_of(options, open), expected);
     result.passed = result.detail.empty();
   } catch (const Error& error) {
     result.detail = error.what();
@@ -89,6 +92,14 @@ std::vector<uint64_t> slot_counts(const Plan& plan) {
 int verify_streaming(
     const EngineOptions& options,
     const std::function<void(const VerifyCase&)>& on_case) {
+  return verify_with(
+      options, [](const auto& each) { return Engine::open(each); }, on_case);
+}
+
+int verify_with(
+    const EngineOptions& options,
+    const OpenEngine& open,
+    const std::function<void(const VerifyCase&)>& on_case) {
   EngineOptions base = options;
   base.context_tokens = kPromptTokens + kSingleTokens;
   int failed = 0;
@@ -105,7 +116,7 @@ int verify_streaming(
     reference = base;
     reference.slots = plan.slots;
   }
-  const std::vector<float> expected = logits_of(reference);
+  const std::vector<float> expected = logits_of(reference, open);
   report(
       {resident
            ? fmt::format("reference: all {} experts resident", plan.experts)
@@ -125,6 +136,7 @@ int verify_streaming(
       streamed.policy = policy;
       report(run_case(
           streamed,
+          open,
           fmt::format("{} of {} slots, {}", slots, plan.experts, policy),
           expected));
     }

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "generate/stop_strings.h"
 #include "mlx_flash/generation.h"
 
 namespace mlx_flash {
@@ -45,6 +46,16 @@ void validate(const SamplingOptions& options) {
       "repetition_penalty",
       o.repetition_penalty,
       "a number above 0; 1 changes nothing");
+}
+
+void validate(const GenerationOptions& options) {
+  validate(options.sampling);
+  if (options.max_tokens == 0) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[generate] max_tokens is 0; ask for at least one");
+  }
+  const StopStrings stop_strings(options.stop_strings);
 }
 
 const char* finish_reason_name(FinishReason reason) {

@@ -4,6 +4,7 @@
 
 #include "base/align.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "storage/pread_reader.h"
 #include "storage/uring_reader.h"
 
@@ -72,6 +73,7 @@ std::unique_ptr<Reader> make_reader(
           "[reader] io_uring is not to be had here: {}; use auto or pread",
           refused);
     }
+    log::info("[reader] io_uring is not to be had here: {}", refused);
   }
   return std::make_unique<PreadReader>(std::move(files), used);
 }

@@ -16,6 +16,7 @@ from support import (
     NO_BUDGET,
     OK,
     TIMEOUT,
+    USAGE,
     check_stats,
     flash,
     flash_json,
@@ -184,6 +185,16 @@ class Ends(unittest.TestCase):
         )
         self.assertEqual(streamed.out, expected + "\n")
 
+    def test_stop_ids_end_the_text_before_them(self):
+        whole = run_greedy("--raw", STORY, "--max-tokens", "12")
+        stop = whole["tokens"][5]
+        cut = whole["tokens"].index(stop)
+        result = run_greedy(
+            "--raw", STORY, "--max-tokens", "12", "--stop-id", stop
+        )
+        self.assertEqual(result["tokens"], whole["tokens"][:cut])
+        self.assertEqual(result["finish_reason"], "stop")
+
     def test_the_models_end_tokens(self):
         flags = ["Tell me a story.", "--max-tokens", "600"]
         ended = run_greedy(*flags)
@@ -239,6 +250,16 @@ class Sampling(unittest.TestCase):
         penalised = run_greedy(*self.ask[:-1], "--repeat-penalty", "1.8")["tokens"]
         self.assertNotEqual(greedy, penalised)
         self.assertEqual(greedy, goldens()[0]["fp32"]["greedy_ids"][:24])
+
+    def test_a_json_schema_from_a_pipe(self):
+        schema = '{"type": "object", "properties": {"a": {"type": "boolean"}},'
+        schema += ' "required": ["a"], "additionalProperties": false}'
+        flags = ["--temp", "0", "--max-tokens", "40", "--json-schema", "-"]
+        result = flash("run", MODEL, "hi", *flags, "--quiet", stdin=schema)
+        self.assertEqual(result.code, OK, result)
+        self.assertIsInstance(json.loads(result.out)["a"], bool)
+        result = flash("run", MODEL, *flags, stdin=schema)
+        self.assertEqual(result.code, USAGE)
 
     def test_a_json_schema_shapes_the_answer(self):
         schema = {
@@ -304,6 +325,45 @@ class Memory(unittest.TestCase):
             "run", MODEL, *ask, "--checksums", temporary_file(self, "{}")
         )
         self.assertNotEqual(refused.code, OK)
+
+
+class Descriptors(unittest.TestCase):
+    """Standard descriptors that are closed, as some supervisors leave them."""
+
+    def run_with_closed(self, descriptors):
+        closing = "".join(f" {n}{s}&-" for n, s in descriptors)
+        return subprocess.run(
+            ["/bin/sh", "-c", f'exec "$0" run "$1" hi --max-tokens 3{closing}',
+             BINARY, MODEL],
+            stdout=subprocess.PIPE, timeout=TIMEOUT,
+        )
+
+    def test_a_closed_input_is_an_empty_one(self):
+        result = subprocess.run(
+            ["/bin/sh", "-c", 'exec "$0" run "$1" --raw --max-tokens 3 <&-',
+             BINARY, MODEL],
+            capture_output=True, timeout=TIMEOUT,
+        )
+        self.assertEqual(result.returncode, USAGE)
+        self.assertIn(b"the prompt is empty", result.stderr)
+
+    def test_closed_outputs_take_no_files_place(self):
+        for descriptors in ([(0, "<"), (1, ">")], [(1, ">"), (2, ">")]):
+            with self.subTest(descriptors):
+                self.assertEqual(self.run_with_closed(descriptors).returncode, OK)
+
+
+class Log(unittest.TestCase):
+    def test_levels_tell_more_and_more(self):
+        def told(level):
+            flags = ["--max-tokens", "3", "--temp", "0", "--log-level", level]
+            return flash("run", MODEL, "hi", *flags).err
+
+        self.assertNotIn("mlx-flash: ", told("warn"))
+        self.assertRegex(told("info"), r"mlx-flash: info: \[engine\] loaded .* by")
+        self.assertRegex(
+            told("debug"), r"mlx-flash: debug: \[step\] 0 prompt and 1 decoded"
+        )
 
 
 class Signals(unittest.TestCase):

@@ -11,6 +11,7 @@ from support import (
     MODEL,
     NO_MODEL,
     OK,
+    SOURCE,
     USAGE,
     flash,
     temporary_file,
@@ -55,7 +56,7 @@ class Help(Usage):
         for flag in (
             "ids raw system memory ram slots threads reader policy cache-policy "
             "stats device ctx prefill-chunk max-tokens temp top-k top-p min-p "
-            "repeat-penalty seed stop ignore-eos json-schema checksums resident "
+            "repeat-penalty seed stop stop-id ignore-eos json-schema checksums resident "
             "json quiet log-level"
         ).split():
             self.assertRegex(text, rf"--{flag}\b")
@@ -85,6 +86,11 @@ class WrongFlags(Usage):
         self.check_error(flash("run", MODEL, "x", "--zzzzzz"), USAGE, "'--zzzzzz'")
         # A flag that has no effect on a command is unknown there.
         self.check_error(flash("plan", MODEL, "--checksums", "x"), USAGE)
+        self.check_error(flash("plan", MODEL, "--device", "gpu"), USAGE)
+        # Behind "--" there are no flags, so none is suggested.
+        self.check_error(
+            flash("run", MODEL, "--", "hi", "--json"), USAGE, "unexpected"
+        )
 
     def test_values_that_do_not_fit(self):
         for flags, part in (
@@ -112,6 +118,9 @@ class WrongFlags(Usage):
             (["--memory", "200%"], "200%"),
             (["--stop", ""], "stop"),
             (["--json=yes"], "--json"),
+            (["--stop-id", "-3"], "--stop-id"),
+            (["--temp", "0", "--top-p", "0.5"], "--top-p has no effect"),
+            (["--json-schema", os.devnull], "is empty"),
             (["--json-schema", "/nonexistent.json"], "/nonexistent.json"),
             (["--resident", "--slots", "8"], "--resident"),
         ):
@@ -150,6 +159,28 @@ class WrongFlags(Usage):
 
 
 class WrongInputs(Usage):
+    def test_json_that_is_nested_without_end(self):
+        deep = "[" * 300000 + "]" * 300000
+        context = temporary_file(self, '{"messages": ' + deep + "}")
+        schema = temporary_file(self, '{"enum": ' + deep + "}")
+        self.check_error(
+            flash("template", MODEL, "--context", context), USAGE, "nested"
+        )
+        self.check_error(
+            flash("run", MODEL, "x", "--json-schema", schema, "--quiet"),
+            USAGE,
+            "nested",
+        )
+
+    def test_text_output_of_a_model_without_a_tokenizer(self):
+        model = os.path.join(SOURCE, "tests", "data", "parity", "f32")
+        ids = temporary_file(self, [1, 2, 3])
+        result = flash("run", model, "--ids", ids, "--quiet")
+        self.check_error(result, USAGE, "no tokenizer.json", "--json")
+        result = flash("score", model, "--ids", ids, "--top", "2", "--quiet")
+        self.assertEqual(result.code, OK, result)
+        self.assertRegex(result.out, r"\A +1  2 ")
+
     def test_ids_that_are_none(self):
         for content in (
             "",

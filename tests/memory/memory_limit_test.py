@@ -84,6 +84,9 @@ def check_run(model, memory, prompt, ids_file, failures):
 
 
 def main():
+    if sys.platform != "linux":
+        print("memory cgroups are a thing of Linux")
+        sys.exit(77)
     model, budgets = sys.argv[1], sys.argv[2:]
     failures = []
     for memory in budgets:

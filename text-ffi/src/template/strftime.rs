@@ -30,6 +30,7 @@ struct Time {
     year: i64,
     month: i64,
     day: i64,
+    /// 1 is the 1st of January.
     day_of_year: i64,
     /// 0 is Monday.
     weekday: i64,
@@ -144,11 +145,27 @@ fn write_directive(out: &mut String, directive: char, padded: bool, time: &Time)
         'R' => {
             let _ = write!(out, "{:02}:{:02}", time.hour, time.minute);
         }
+        'c' => {
+            let _ = write!(
+                out,
+                "{} {} {:2} {:02}:{:02}:{:02} {}",
+                &weekday[..3],
+                &month[..3],
+                time.day,
+                time.hour,
+                time.minute,
+                time.second,
+                time.year
+            );
+        }
+        'f' => out.push_str("000000"),
+        // A naive datetime has no zone.
+        'z' | 'Z' => {}
         'n' => out.push('\n'),
         't' => out.push('\t'),
         '%' => out.push('%'),
-        // A directive of no meaning stands for itself, and so does a time zone,
-        // which the time does not have.
+        // What has no meaning stands for itself, as glibc has it; so do weeks
+        // and centuries, which no template asks for.
         other => {
             out.push('%');
             out.push(other);
@@ -173,6 +190,7 @@ mod tests {
         assert_eq!(strftime("%a %j %u %w %e%%", NOON), "Sat 207 6 6 26%");
         assert_eq!(strftime("%-I %q % ", NOON - 11 * 3600), "1 %q % ");
         assert_eq!(strftime("100%", NOON), "100%");
+        assert_eq!(strftime("%c|%f|%z%Z", NOON), "Sat Jul 26 12:00:00 2025|000000|");
     }
 
     #[test]
