@@ -18,6 +18,11 @@ void debug(spdlog::format_string_t<Args...> format, Args&&... args) {
   logger().debug(format, std::forward<Args>(args)...);
 }
 
+template <typename... Args>
+void warn(spdlog::format_string_t<Args...> format, Args&&... args) {
+  logger().warn(format, std::forward<Args>(args)...);
+}
+
 // "error", "warn", "info" or "debug"; throws Error(invalid_argument) else.
 void set_level(const char* level);
 

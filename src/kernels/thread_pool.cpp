@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "base/check.h"
+#include "base/error.h"
 #include "platform/cpu_facts.h"
 
 namespace mlx_flash {
@@ -143,13 +145,28 @@ ThreadPool::ThreadPool(int threads)
   // With more threads than processors a spinning thread would hold the
   // processor that the thread it waits for needs.
   state_->spins = threads <= usable_cpus();
-  for (int worker = 1; worker < threads; ++worker) {
-    state_->workers.emplace_back(
-        [state = state_.get(), worker] { state->work(worker); });
+  try {
+    for (int worker = 1; worker < threads; ++worker) {
+      state_->workers.emplace_back(
+          [state = state_.get(), worker] { state->work(worker); });
+    }
+  } catch (const std::system_error& error) {
+    stop();
+    fail(
+        ErrorCode::invalid_argument,
+        "[threads] the system starts no more than {} of {} threads ({}); give "
+        "a smaller --threads",
+        state_->workers.size() + 1,
+        threads,
+        error.what());
   }
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   state_->gate.fetch_or(kStop, std::memory_order_seq_cst);
   state_->gate.notify_all();
   for (auto& worker : state_->workers) {

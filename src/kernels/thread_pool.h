@@ -12,7 +12,8 @@ namespace mlx_flash {
 
 class ThreadPool {
  public:
-  // `threads` in all, the calling thread included; at least 1.
+  // `threads` in all, the calling thread included; at least 1. Throws
+  // Error(invalid_argument) where the system does not start so many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -32,6 +33,8 @@ class ThreadPool {
   }
 
  private:
+  void stop();
+
   using Call =
       void (*)(const void* body, int64_t begin, int64_t end, int worker);
 

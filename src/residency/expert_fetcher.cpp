@@ -96,6 +96,12 @@ std::optional<Fetched> ExpertFetcher::poll() {
   return take_done();
 }
 
+void ExpertFetcher::pump() {
+  if (done_.size() < active_) {
+    drain_reader(/*may_wait=*/false);
+  }
+}
+
 void ExpertFetcher::abandon() {
   for (const ReadRequest& request : queued_) {
     handle({.tag = request.tag, .error = "[expert] not read"});

@@ -54,6 +54,10 @@ class ExpertFetcher {
   // The same without waiting: empty when none is done yet.
   std::optional<Fetched> poll();
 
+  // Lets the reader go on with what is queued, without waiting and without
+  // handing anything over: called now and then between computations.
+  void pump();
+
   // Waits until nothing is in flight and drops what arrives.
   void abandon();
 

@@ -257,16 +257,19 @@ class LayerBuilder {
     check_dimensions();
     const size_t count = section_count();
     uint64_t end = 0;
+    uint64_t slot_alignment = 64;
     for (size_t i = 0; i < count; ++i) {
       const uint64_t bytes = sections_[i].bytes;
-      const uint64_t at = round_up(end, bytes >= (64 << 10) ? 4096 : 64);
+      const uint64_t alignment = bytes >= (64 << 10) ? 4096 : 64;
+      const uint64_t at = round_up(end, alignment);
+      slot_alignment = std::max(slot_alignment, alignment);
       for (size_t e = 0; e < layer_.experts; ++e) {
         sections_[e * count + i].slot_offset = at;
       }
       end = at + bytes;
       layer_.record_bytes += bytes;
     }
-    layer_.slot_bytes = round_up(end, 64);
+    layer_.slot_bytes = round_up(end, slot_alignment);
     const Section* section = sections_.data();
     for (auto& projection : layer_.projections) {
       projection.weight_offset = section++->slot_offset;

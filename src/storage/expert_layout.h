@@ -12,10 +12,10 @@
 //
 // In a slot the sections lie one after another in the order of sections(),
 // each at the next multiple of 64 bytes (of 4096 where the section is at least
-// 64 KiB), and the slot ends at a multiple of 64. 64 bytes are a cache line
-// and a vector register; at 4096 a section of a file that is aligned as well
-// is read straight into the slot. Slot offsets are the same for every expert
-// of a layer.
+// 64 KiB), and the slot ends at a multiple of the largest of these. 64 bytes
+// are a cache line and a vector register; at 4096 a section of a file that is
+// aligned as well is read straight into the slot. Slot offsets are the same for
+// every expert of a layer.
 //
 // Thread rule: immutable after construction.
 #pragma once

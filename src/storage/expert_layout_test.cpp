@@ -1,5 +1,7 @@
 #include "storage/expert_layout.h"
 
+#include <fmt/format.h>
+
 #include <cstring>
 #include <functional>
 
@@ -7,6 +9,8 @@
 
 #include "base/error.h"
 #include "platform/direct_file.h"
+#include "storage/peak_memory.h"
+#include "storage/tensor_table.h"
 #include "storage/test_model.h"
 
 using namespace mlx_flash;
@@ -182,8 +186,9 @@ TEST_CASE(
       }
       CHECK(page_aligned == (model.hidden == 544));
       CHECK(layer.slot_bytes >= end);
-      CHECK(layer.slot_bytes < end + 64);
-      CHECK(layer.slot_bytes % 64 == 0);
+      const uint64_t unit = page_aligned ? 4096 : 64;
+      CHECK(layer.slot_bytes < end + unit);
+      CHECK(layer.slot_bytes % unit == 0);
       const auto sections = layout.sections({layer.layer, 0});
       for (size_t p = 0; p < 3; ++p) {
         const ProjectionLayout& projection = layer.projections[p];
@@ -466,4 +471,28 @@ TEST_CASE(
   }
   CHECK(accepted > 50);
   CHECK(accepted < 390);
+}
+
+// As many tensors as are allowed: every expert of a layer by itself, each part
+// a tensor of no bytes.
+TEST_CASE("expert layout: a hostile folder takes little memory") {
+  TempFolder folder;
+  std::string header = "{";
+  for (size_t i = 0; i + 1 < TensorTable::kMaxTensors; ++i) {
+    header += fmt::format(
+        R"("model.layers.{}.mlp.experts.{}.gate_proj.weight":)"
+        R"({{"dtype":"F32","shape":[0],"data_offsets":[0,0]}},)",
+        i / 60000,
+        i % 60000);
+  }
+  header.back() = '}';
+  std::string size(8, '\0');
+  const uint64_t header_bytes = header.size();
+  std::memcpy(size.data(), &header_bytes, 8);
+  folder.write("model.safetensors", size + header);
+  folder.write("config.json", R"({"model_type":"qwen3_moe"})");
+  header = {};
+  const PeakMemory peak;
+  CHECK_THROWS_AS(ExpertLayout(Checkpoint::open(folder.path())), Error);
+  CHECK(peak.grown_bytes() < 98 << 20);
 }

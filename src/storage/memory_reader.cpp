@@ -120,6 +120,10 @@ ReadCompletion MemoryReader::perform(Pending& pending) {
   if (!end || *end > file.bytes.size()) {
     return failure("the file ends before");
   }
+  if (request.offset < faults.bad_end && *end > faults.bad_begin) {
+    ++injected_;
+    return failure(std::strerror(EIO));
+  }
   size_t done = 0;
   while (done < request.dest.size()) {
     size_t bytes = request.dest.size() - done;

@@ -22,6 +22,9 @@ struct FaultPlan {
   // A bit of the data is flipped and nobody says so; only checksums
   // (storage/checksums.h) can find it.
   double corruption = 0;
+  // EIO always, for what reads a byte of [bad_begin, bad_end) of a file.
+  uint64_t bad_begin = 0;
+  uint64_t bad_end = 0;
 };
 
 // Until its completion a destination holds garbage, so that a caller who looks

@@ -1,6 +1,9 @@
 #include "storage/pread_reader.h"
 
 #include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
 
 namespace mlx_flash {
 
@@ -23,10 +26,17 @@ PreadReader::PreadReader(
           options.block_bytes),
       queue_(files_, options.block_bytes) {
   const int threads = std::min(options.depth, kMaxThreads);
-  for (int i = 0; i < threads; ++i) {
-    std::byte* staging =
-        staging_.data() + static_cast<uint64_t>(i) * options.block_bytes;
-    threads_.emplace_back([this, staging] { work(staging); });
+  try {
+    for (int i = 0; i < threads; ++i) {
+      std::byte* staging =
+          staging_.data() + static_cast<uint64_t>(i) * options.block_bytes;
+      threads_.emplace_back([this, staging] { work(staging); });
+    }
+  } catch (const std::system_error& error) {
+    // Where the number of threads is limited, fewer do.
+    if (threads_.empty()) {
+      fail(ErrorCode::io, "[reader] cannot start a thread: {}", error.what());
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 // Asynchronous reads of weight files. Every request ends in exactly one
-// completion; a failed or short read is an error in it, never silence.
+// completion; a failed or short read is an error in it, never silence and,
+// once the reader is made, never an exception.
 //
 // Implementations: uring_reader (io_uring, O_DIRECT, registered buffers),
 // pread_reader (a few threads, O_DIRECT or F_NOCACHE), memory_reader (for

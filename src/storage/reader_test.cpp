@@ -1,6 +1,7 @@
 // All readers must give the same bytes for the same requests: what the naive
 // reader, a memcpy from the test's own copy of the files, gives.
 #include "storage/reader.h"
+#include "storage/uring_reader.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -553,3 +554,65 @@ TEST_CASE(
 }
 
 #endif
+
+// A ring that the kernel refuses to take more from, at one submission or from
+// one on.
+TEST_CASE("uring reader: a ring that fails is given up, and nothing is lost") {
+  if (!uring_is_allowed()) {
+    return;
+  }
+  const Files files({3'000'001, 777'777});
+  for (const int first : {0, 1, 2, 3, 5, 8, 13}) {
+    CAPTURE(first);
+    auto direct = opened(files);
+    std::string refused;
+    int calls = 0;
+    const auto reader =
+        make_uring_reader(direct, {4, 16 << 10}, refused, [&calls, first] {
+          return calls++ >= first ? -ENOMEM : 0;
+        });
+    REQUIRE(reader);
+    const AlignedBuffer memory(8 << 20);
+    Rng rng(7);
+    std::vector<ReadRequest> requests;
+    size_t used = 0;
+    for (uint64_t tag = 0; tag < 40; ++tag) {
+      const auto file = static_cast<uint32_t>(rng.below(2));
+      const uint64_t bytes = 1 + rng.below(100'000);
+      const uint64_t offset = rng.below(files.contents[file].size() - bytes);
+      requests.push_back(
+          {file, offset, memory.span().subspan(used, bytes), tag});
+      used += bytes;
+    }
+    reader->submit(requests);
+    const auto errors = finish(*reader);
+    CHECK(errors.size() == requests.size());
+    for (const auto& request : requests) {
+      CHECK(errors.at(request.tag).empty());
+      CHECK(files.holds(request));
+    }
+    CHECK(calls > first);
+  }
+}
+
+TEST_CASE(
+    "uring reader: one that fails can be destroyed with reads in flight") {
+  if (!uring_is_allowed()) {
+    return;
+  }
+  const Files files({3'000'001});
+  for (const int first : {0, 1, 2}) {
+    auto direct = opened(files);
+    std::string refused;
+    int calls = 0;
+    const AlignedBuffer memory(2 << 20);
+    auto reader =
+        make_uring_reader(direct, {4, 16 << 10}, refused, [&calls, first] {
+          return calls++ >= first ? -ENOMEM : 0;
+        });
+    REQUIRE(reader);
+    const ReadRequest request{0, 5, memory.span().first(1 << 20), 1};
+    reader->submit({&request, 1});
+    reader.reset();
+  }
+}

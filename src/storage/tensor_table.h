@@ -23,9 +23,9 @@ namespace mlx_flash {
 
 class TensorTable {
  public:
-  // 100 layers of 512 experts, each with its 9 tensors on their own, and the
-  // rest.
-  static constexpr uint64_t kMaxTensors = 600'000;
+  // 80 layers of 384 experts, each with its 9 tensors on their own, and the
+  // rest. So many take about 90 MB until the layout is known.
+  static constexpr uint64_t kMaxTensors = 280'000;
   // Of all headers together.
   static constexpr uint64_t kMaxTableBytes = 48ull << 20;
 

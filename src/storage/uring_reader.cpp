@@ -6,10 +6,13 @@
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
+#include <utility>
 
 #include "base/aligned_buffer.h"
-#include "base/error.h"
+#include "base/log.h"
 #include "storage/request_queue.h"
 
 namespace mlx_flash {
@@ -34,8 +37,10 @@ class UringReader : public Reader {
   UringReader(
       Ring ring,
       std::vector<DirectFile> files,
-      const ReaderOptions& options)
-      : files_(std::move(files)),
+      const ReaderOptions& options,
+      UringRefusal refusal)
+      : refusal_(std::move(refusal)),
+        files_(std::move(files)),
         block_bytes_(options.block_bytes),
         staging_(static_cast<size_t>(options.depth) * options.block_bytes),
         queue_(files_, options.block_bytes),
@@ -52,14 +57,14 @@ class UringReader : public Reader {
   // read has ended.
   ~UringReader() override {
     while (idle_.size() < flights_.size()) {
+      enter(1);
       io_uring_cqe* cqe = nullptr;
-      const int result = io_uring_submit_and_wait(ring_.get(), 1);
-      if (result < 0 && !is_transient(result)) {
-        break;
-      }
       while (io_uring_peek_cqe(ring_.get(), &cqe) == 0) {
         idle_.push_back(static_cast<uint32_t>(cqe->user_data));
         io_uring_cqe_seen(ring_.get(), cqe);
+      }
+      for (const uint32_t number : std::exchange(refused_, {})) {
+        idle_.push_back(number);
       }
     }
   }
@@ -164,6 +169,11 @@ class UringReader : public Reader {
   void prepare(uint32_t number) {
     const Flight& flight = flights_[number];
     const auto target = flight.read.target();
+    device_bytes_ += target.size();
+    prepared_.push_back(number);
+    if (given_up_) {
+      return;
+    }
     io_uring_sqe* sqe = io_uring_get_sqe(ring_.get());
     const int file = fixed_files_ ? static_cast<int>(flight.file)
                                   : files_[flight.file].descriptor();
@@ -183,20 +193,56 @@ class UringReader : public Reader {
       sqe->flags |= IOSQE_FIXED_FILE;
     }
     sqe->user_data = number;
-    device_bytes_ += target.size();
   }
 
-  // Hands what was prepared to the kernel and waits for `completions`.
+  // Hands what was prepared to the kernel and waits for `completions`. Never
+  // fails: memory that requests name is the kernel's until it says otherwise.
   void enter(unsigned completions) {
-    if (completions == 0 && io_uring_sq_ready(ring_.get()) == 0) {
+    if (given_up_) {
+      refuse_prepared();
+      if (completions > 0 && refused_.empty()) {
+        // What the kernel has already ends without our entering it.
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+      }
       return;
     }
-    const int result = io_uring_submit_and_wait(ring_.get(), completions);
+    if (completions == 0 && prepared_.empty()) {
+      return;
+    }
+    int result = refusal_ ? refusal_() : 0;
+    if (result == 0) {
+      result = io_uring_submit_and_wait(ring_.get(), completions);
+    }
+    // The kernel takes from the front, and what it has taken ends as a
+    // completion, whatever it returned.
+    const size_t left = io_uring_sq_ready(ring_.get());
+    prepared_.erase(
+        prepared_.begin(), prepared_.end() - static_cast<std::ptrdiff_t>(left));
     if (result < 0 && !is_transient(result)) {
-      fail(
-          ErrorCode::io,
-          "[reader] io_uring failed: {}; use the pread reader",
+      log::warn(
+          "[reader] io_uring failed: {}; reading without it",
           std::strerror(-result));
+      given_up_ = true;
+      refuse_prepared();
+    }
+  }
+
+  void refuse_prepared() {
+    refused_.insert(refused_.end(), prepared_.begin(), prepared_.end());
+    prepared_.clear();
+  }
+
+  // Reads that a ring which was given up did not take, one by one.
+  void read_refused() {
+    while (!refused_.empty()) {
+      const uint32_t number = refused_.back();
+      refused_.pop_back();
+      const Flight& flight = flights_[number];
+      take(
+          number,
+          static_cast<int>(files_[flight.file].read_at(
+              flight.read.offset(), flight.read.target())));
+      refuse_prepared();
     }
   }
 
@@ -209,6 +255,7 @@ class UringReader : public Reader {
       io_uring_cqe_seen(ring_.get(), cqe);
       take(number, result);
     }
+    read_refused();
     start();
   }
 
@@ -233,12 +280,16 @@ class UringReader : public Reader {
     idle_.push_back(number);
   }
 
+  const UringRefusal refusal_;
   const std::vector<DirectFile> files_;
   const uint64_t block_bytes_;
   AlignedBuffer staging_;
   RequestQueue queue_;
   std::vector<Flight> flights_;
   std::vector<uint32_t> idle_;
+  std::vector<uint32_t> prepared_; // flights that the kernel has not taken
+  std::vector<uint32_t> refused_; // and those that it will not take
+  bool given_up_ = false; // the ring; completions may still come
   Ring ring_;
   bool fixed_files_ = false;
   bool fixed_staging_ = false;
@@ -270,13 +321,14 @@ Ring open_ring(int depth, std::string& refused) {
 std::unique_ptr<Reader> make_uring_reader(
     std::vector<DirectFile>& files,
     const ReaderOptions& options,
-    std::string& refused) {
+    std::string& refused,
+    UringRefusal refusal) {
   Ring ring = open_ring(options.depth, refused);
   if (!ring) {
     return nullptr;
   }
   return std::make_unique<UringReader>(
-      std::move(ring), std::move(files), options);
+      std::move(ring), std::move(files), options, std::move(refusal));
 }
 
 } // namespace mlx_flash
@@ -288,7 +340,8 @@ namespace mlx_flash {
 std::unique_ptr<Reader> make_uring_reader(
     std::vector<DirectFile>&,
     const ReaderOptions&,
-    std::string& refused) {
+    std::string& refused,
+    UringRefusal) {
   refused = "this build has no io_uring";
   return nullptr;
 }

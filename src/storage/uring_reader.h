@@ -6,6 +6,7 @@
 // polls.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "platform/direct_file.h"
@@ -13,11 +14,17 @@
 
 namespace mlx_flash {
 
+// What tests put before each submission: 0, or -errno for a submission that
+// the kernel refuses.
+using UringRefusal = std::function<int()>;
+
 // Null, with the reason in `refused`, where the kernel or a sandbox refuses
-// io_uring or the build has none. `files` is then as it was.
+// io_uring or the build has none. `files` is then as it was. A ring that the
+// kernel refuses later is given up: the reads go on one by one with pread.
 std::unique_ptr<Reader> make_uring_reader(
     std::vector<DirectFile>& files,
     const ReaderOptions& options,
-    std::string& refused);
+    std::string& refused,
+    UringRefusal refusal = {});
 
 } // namespace mlx_flash
