@@ -30,13 +30,24 @@ struct EngineOptions {
   // Every expert in memory and nothing streamed: the reference.
   bool resident = false;
 
-  // Room in the KV cache, in tokens of all sessions together. 0: the model's
-  // own limit, but at most 4096.
+  // Room in the KV cache, in tokens of all sessions together. 0: what is
+  // wanted.
   uint64_t context_tokens = 0;
-  // Rows of a step at most. 0: as many as an eighth of the budget allows.
+  // What one session will need; room is made for it or for the model's own
+  // limit, whichever is less. 0: 4096.
+  uint64_t context_wanted = 0;
+  // Rows of a step at most, up to 65536. 0: as many as an eighth of the budget
+  // allows.
   uint64_t prefill_chunk = 0;
+  // Makes room for answers that a JSON schema constrains; without, they are
+  // refused.
+  bool grammars = false;
+  // Room for what score() returns of candidates, 16 bytes each; at least
+  // 64 KiB.
+  uint64_t result_bytes = 0;
 
-  int threads = 0; // 0: as many as there are processors for this process
+  // 0: as many as there are processors for this process; at most 1024.
+  int threads = 0;
   std::string reader = "auto"; // "auto", "uring" or "pread"
   std::string policy = "efd"; // "efd" or "lru"
   Device device = Device::cpu;
@@ -47,6 +58,9 @@ struct EngineOptions {
   // compared with it.
   std::filesystem::path checksums;
 };
+
+// Throws Error(invalid_argument) for what is wrong without knowing the model.
+void validate(const EngineOptions& options);
 
 // The plan for these options, without loading anything. A plan that does not
 // fit is returned with `fits` false; it does not throw for that.

@@ -34,6 +34,7 @@ struct Plan {
   uint64_t expert_layers = 0;
 
   uint64_t context_tokens = 0; // the KV cache's room, all sessions together
+  uint64_t model_context = 0; // the model's own limit for one session
   uint64_t prefill_chunk = 0; // rows of a step at most
 };
 

@@ -52,7 +52,7 @@ void EngineFlags::declare_plan(Flags& flags) {
       "--prefill-chunk",
       prefill_chunk_,
       1,
-      kMany,
+      65536,
       "Prompt tokens in a step (default: what fits)");
   flags.group("Machine");
   declare_threads(flags);
@@ -96,6 +96,16 @@ const std::string& EngineFlags::model() const {
   return *model_;
 }
 
+void EngineFlags::check(const Plan& plan) const {
+  if (context_tokens_ && *context_tokens_ > plan.model_context) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[flags] --ctx {} is more than the model's own limit of {}",
+        *context_tokens_,
+        plan.model_context);
+  }
+}
+
 EngineOptions EngineFlags::options(uint64_t context_tokens) const {
   if (resident_ && slots_) {
     fail(
@@ -109,7 +119,8 @@ EngineOptions EngineFlags::options(uint64_t context_tokens) const {
   options.memory = memory_.value_or("");
   options.slots = slots_;
   options.resident = resident_;
-  options.context_tokens = context_tokens_.value_or(context_tokens);
+  options.context_tokens = context_tokens_.value_or(0);
+  options.context_wanted = context_tokens;
   options.prefill_chunk = prefill_chunk_.value_or(0);
   options.threads = static_cast<int>(threads_.value_or(0));
   options.reader = reader_.value_or(options.reader);

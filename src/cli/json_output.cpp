@@ -54,21 +54,27 @@ run_json(const GenerationResult& result, uint64_t seed, const Stats& stats) {
   });
 }
 
-std::string score_json(const ScoreResult& result, const Stats& stats) {
-  Json top = Json::array();
+void score_json(
+    const ScoreResult& result,
+    const Stats& stats,
+    const std::function<void(const std::string&)>& write) {
+  const Json ids = result.ids;
+  const Json logprobs = result.logprobs;
+  write(
+      "{\"ids\":" + ids.dump() + ",\"logprobs\":" + logprobs.dump() +
+      ",\"top\":[");
+  const char* separator = "";
   for (const auto& candidates : result.top) {
-    Json& position = top.emplace_back(Json::array());
+    Json position = Json::array();
     for (const auto& candidate : candidates) {
       position.push_back(Json::array({candidate.id, candidate.logprob}));
     }
+    write(separator + position.dump());
+    separator = ",";
   }
-  return line({
-      {"ids", result.ids},
-      {"logprobs", result.logprobs},
-      {"top", std::move(top)},
-      {"perplexity", result.perplexity},
-      {"stats", of(stats)},
-  });
+  const std::string rest =
+      line({{"perplexity", result.perplexity}, {"stats", of(stats)}});
+  write("]," + rest.substr(1)); // without its brace
 }
 
 std::string plan_json(const Plan& plan) {
@@ -93,6 +99,7 @@ std::string plan_json(const Plan& plan) {
       {"experts_per_token", plan.experts_per_token},
       {"expert_layers", plan.expert_layers},
       {"context_tokens", plan.context_tokens},
+      {"model_context", plan.model_context},
       {"prefill_chunk", plan.prefill_chunk},
   });
 }

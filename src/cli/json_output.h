@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,7 +18,11 @@ namespace mlx_flash::cli {
 
 std::string
 run_json(const GenerationResult& result, uint64_t seed, const Stats& stats);
-std::string score_json(const ScoreResult& result, const Stats& stats);
+// In parts: with many candidates the whole would be large.
+void score_json(
+    const ScoreResult& result,
+    const Stats& stats,
+    const std::function<void(const std::string&)>& write);
 std::string plan_json(const Plan& plan);
 std::string tokens_json(
     std::span<const TokenId> ids,

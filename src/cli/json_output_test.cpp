@@ -68,20 +68,28 @@ TEST_CASE("json output: a run has its fields, and every statistic") {
           "threads"});
 }
 
+namespace {
+std::string score_text(const ScoreResult& result) {
+  std::string text;
+  score_json(result, {}, [&](const std::string& part) { text += part; });
+  return text;
+}
+} // namespace
+
 TEST_CASE("json output: a score lists [id, logprob] for each position") {
   ScoreResult result;
   result.ids = {5, 6, 7};
   result.logprobs = {-1.25, -0.5};
   result.top = {{{6, -0.5}, {1, -2}}, {{7, -0.5}}};
   result.perplexity = 2.5;
-  const json object = json::parse(score_json(result, {}));
+  const json object = json::parse(score_text(result));
   CHECK(object["ids"] == json::parse("[5, 6, 7]"));
   CHECK(object["logprobs"] == json::parse("[-1.25, -0.5]"));
   CHECK(object["top"] == json::parse("[[[6, -0.5], [1, -2.0]], [[7, -0.5]]]"));
   CHECK(object["perplexity"] == 2.5);
   CHECK(object["stats"].is_object());
   result.top.clear();
-  CHECK(json::parse(score_json(result, {}))["top"] == json::array());
+  CHECK(json::parse(score_text(result))["top"] == json::array());
 }
 
 TEST_CASE("json output: a plan has every account by its name") {
@@ -109,6 +117,7 @@ TEST_CASE("json output: a plan has every account by its name") {
         "smallest_budget_bytes",
         "full_budget_bytes",
         "context_tokens",
+        "model_context",
         "prefill_chunk"}) {
     CAPTURE(field);
     CHECK(object.contains(field));

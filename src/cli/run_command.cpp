@@ -186,6 +186,7 @@ int RunCommand::run() {
   EngineOptions options =
       engine_.options(prompt.size() + sampling_.max_tokens());
   options.text = std::move(text); // loaded once, for both
+  options.grammars = sampling_.constrains();
   std::unique_ptr<Engine> engine;
   {
     const StatusLine loading(!engine_.quiet(), StatusLine::Place::in_line, [&] {
@@ -193,6 +194,7 @@ int RunCommand::run() {
     });
     engine = Engine::open(options);
   }
+  engine_.check(engine->plan());
   check_vocabulary(prompt, engine->vocab_size());
   if (!json_ && !engine->text().has_tokenizer()) {
     fail(

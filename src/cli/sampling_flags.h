@@ -22,6 +22,9 @@ class SamplingFlags {
   // Reads the schema's file, once. Throws Error(invalid_argument) for a file
   // that cannot be read, values out of range and flags without an effect.
   void check();
+  bool constrains() const {
+    return json_schema_file_.has_value();
+  }
   bool reads_stdin() const {
     return json_schema_file_ == "-";
   }

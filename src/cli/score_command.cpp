@@ -34,7 +34,8 @@ class ScoreCommand : public Command {
  private:
   void check() const;
   std::vector<TokenId> read_ids(const Text* text) const;
-  std::string table(const ScoreResult& result, const Text& text) const;
+  void write_table(const ScoreResult& result, const Text& text, Output& output)
+      const;
 
   EngineFlags engine_;
   std::optional<std::string> text_file_;
@@ -79,29 +80,29 @@ std::vector<TokenId> ScoreCommand::read_ids(const Text* text) const {
   return ids;
 }
 
-std::string ScoreCommand::table(const ScoreResult& result, const Text& text)
-    const {
+// Line by line: with many candidates the whole would be large.
+void ScoreCommand::write_table(
+    const ScoreResult& result,
+    const Text& text,
+    Output& output) const {
   const auto piece = [&text](TokenId id) {
     return text.has_tokenizer() ? text.piece(id) : std::to_string(id);
   };
-  std::string lines;
   for (size_t i = 0; i < result.top.size(); ++i) {
-    lines += fmt::format(
+    std::string line = fmt::format(
         "{:>6}  {:<16} {:>9.4f}  best:",
         i + 1,
         piece(result.ids[i + 1]),
         result.logprobs[i]);
     for (const auto& candidate : result.top[i]) {
-      lines +=
-          fmt::format(" {} {:.4f}", piece(candidate.id), candidate.logprob);
+      line += fmt::format(" {} {:.4f}", piece(candidate.id), candidate.logprob);
     }
-    lines += "\n";
+    output.write(line + "\n");
   }
-  return lines +
-      fmt::format(
-             "perplexity {:.4f} over {} tokens\n",
-             result.perplexity,
-             result.logprobs.size());
+  output.write(fmt::format(
+      "perplexity {:.4f} over {} tokens\n",
+      result.perplexity,
+      result.logprobs.size()));
 }
 
 int ScoreCommand::run() {
@@ -113,7 +114,10 @@ int ScoreCommand::run() {
   const std::vector<TokenId> ids = read_ids(text.get());
   EngineOptions options = engine_.options(ids.size());
   options.text = std::move(text); // loaded once, for both
+  options.result_bytes =
+      ids.size() * top_.value_or(0) * sizeof(ScoreResult::Candidate);
   const auto engine = Engine::open(options);
+  engine_.check(engine->plan());
   ScoreResult result;
   {
     const StatusLine status(!engine_.quiet(), StatusLine::Place::in_line, [&] {
@@ -122,9 +126,16 @@ int ScoreCommand::run() {
     result =
         engine->new_session()->score(ids, static_cast<int>(top_.value_or(0)));
   }
-  return print(
-      json_ ? score_json(result, engine->stats())
-            : table(result, engine->text()));
+  Output output;
+  if (json_) {
+    score_json(result, engine->stats(), [&](const std::string& part) {
+      output.write(part);
+    });
+  } else {
+    write_table(result, engine->text(), output);
+  }
+  output.check();
+  return kExitOk;
 }
 
 } // namespace

@@ -108,6 +108,19 @@ ops::ExpertRecord expert_record(const LayerExperts& layer) {
       matrix_place(layer.projections[2])};
 }
 
+const TensorInfo& CheckpointWeights::take(const std::string& name) {
+  taken_.insert(name);
+  return checkpoint_.get(name);
+}
+
+ops::DeviceBuffer CheckpointWeights::allocate(
+    Account account,
+    uint64_t bytes,
+    uint64_t alignment) {
+  charges_.push_back(budget_.charge(account, bytes));
+  return ops::DeviceBuffer(bytes, alignment);
+}
+
 CheckpointWeights::~CheckpointWeights() {
   std::vector<ReadCompletion> completions;
   while (reader_.wait(completions) > 0) {
@@ -138,7 +151,7 @@ void CheckpointWeights::flush() {
 
 ops::Linear
 CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
-  const TensorInfo& weight = checkpoint_.get(module + ".weight");
+  const TensorInfo& weight = take(module + ".weight");
   const auto quantization = checkpoint_.quantization(module);
   ops::MatrixPlace place;
   place.matrix.out = out;
@@ -146,14 +159,24 @@ CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
   if (!quantization) {
     place.matrix.type = weight_type(weight.dtype, weight.name);
     require_shape(weight, out, in, checkpoint_);
-    ops::DeviceBuffer memory(weight.bytes);
+    const auto memory = allocate(Account::dense_weights, weight.bytes);
     queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
     flush();
     return {memory, place};
   }
-  const TensorInfo& scales = checkpoint_.get(module + ".scales");
-  const TensorInfo& biases = checkpoint_.get(module + ".biases");
+  const TensorInfo& scales = take(module + ".scales");
+  const TensorInfo& biases = take(module + ".biases");
   const auto [bits, group] = *quantization;
+  if (in % group != 0) {
+    fail(
+        ErrorCode::bad_model,
+        "[weights] {} in {} has groups of {} values, which do not divide the {} "
+        "that config.json asks for",
+        module,
+        checkpoint_.folder().string(),
+        group,
+        in);
+  }
   require_shape(weight, out, in * bits / 32, checkpoint_);
   require_shape(scales, out, in / group, checkpoint_);
   require_shape(biases, out, in / group, checkpoint_);
@@ -163,7 +186,8 @@ CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
   place.matrix.scale_type = scale_type(scales.dtype, scales.name);
   place.scales_offset = round_up(weight.bytes, 64);
   place.biases_offset = place.scales_offset + round_up(scales.bytes, 64);
-  ops::DeviceBuffer memory(place.biases_offset + biases.bytes);
+  const auto memory =
+      allocate(Account::dense_weights, place.biases_offset + biases.bytes);
   queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
   queue(
       scales.name,
@@ -184,13 +208,14 @@ CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
 }
 
 mx::array CheckpointWeights::vector(const std::string& name, int64_t n) {
-  const TensorInfo& tensor = checkpoint_.get(name);
+  const TensorInfo& tensor = take(name);
   const WeightType type = weight_type(tensor.dtype, name);
   if (tensor.shape != std::vector<int64_t>{n}) {
     wrong_shape(tensor, fmt::format("[{}]", n), checkpoint_);
   }
-  ops::DeviceBuffer raw(tensor.bytes);
-  ops::DeviceBuffer values(static_cast<size_t>(n) * 4);
+  const ops::DeviceBuffer raw(tensor.bytes); // until it is converted
+  const auto values =
+      allocate(Account::dense_weights, static_cast<size_t>(n) * 4);
   queue(
       name,
       raw,
@@ -214,7 +239,7 @@ ops::ExpertBank CheckpointWeights::experts(
     int layer) {
   const LayerExperts& l = *layout.layer(static_cast<uint16_t>(layer));
   const size_t pitch = l.slot_bytes;
-  ops::DeviceBuffer memory(pitch * l.experts, 4096);
+  const auto memory = allocate(Account::expert_slots, pitch * l.experts, 4096);
   for (uint16_t e = 0; e < l.experts; ++e) {
     for (const Section& section : layout.sections({l.layer, e})) {
       queue(
@@ -242,6 +267,23 @@ void CheckpointWeights::check(const ReadCompletion& completion) {
   }
   if (read.arrived) {
     read.arrived();
+  }
+}
+
+void CheckpointWeights::require_all_taken(const ExpertLayout& layout) const {
+  for (const TensorInfo& tensor : checkpoint_.tensors()) {
+    // A head beside tied embeddings is a copy of them, and RoPE's frequencies
+    // follow from its base.
+    if (taken_.contains(tensor.name) || layout.is_expert_tensor(tensor.name) ||
+        tensor.name.starts_with("lm_head.") ||
+        tensor.name.ends_with(".rotary_emb.inv_freq")) {
+      continue;
+    }
+    fail(
+        ErrorCode::unsupported,
+        "[weights] {} has a tensor that this build would leave out: {}",
+        checkpoint_.folder().string(),
+        tensor.name);
   }
 }
 

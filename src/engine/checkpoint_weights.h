@@ -6,6 +6,9 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "models/weight_source.h"
@@ -24,8 +27,12 @@ class CheckpointWeights : public WeightSource {
   CheckpointWeights(
       const Checkpoint& checkpoint,
       Reader& reader,
-      const ChecksumTable* checksums)
-      : checkpoint_(checkpoint), reader_(reader), checksums_(checksums) {}
+      const ChecksumTable* checksums,
+      MemoryBudget& budget)
+      : checkpoint_(checkpoint),
+        reader_(reader),
+        checksums_(checksums),
+        budget_(budget) {}
   // Waits for reads in flight.
   ~CheckpointWeights() override;
 
@@ -36,8 +43,17 @@ class CheckpointWeights : public WeightSource {
   // All experts of a layer, one record after another.
   ops::ExpertBank experts(const ExpertLayout& layout, int layer);
 
+  // Throws Error(unsupported) if the checkpoint has dense tensors that nobody
+  // asked for: a model that is computed without them is another model.
+  void require_all_taken(const ExpertLayout& layout) const;
+
   // Waits until everything asked for has arrived. Throws Error(io).
   void finish();
+
+  // What the memory was charged with, for as long as it is used.
+  std::vector<MemoryBudget::Charge> take_charges() {
+    return std::move(charges_);
+  }
 
  private:
   struct Read {
@@ -47,6 +63,10 @@ class CheckpointWeights : public WeightSource {
     std::function<void()> arrived;
   };
 
+  const TensorInfo& take(const std::string& name);
+  // Throws Error(out_of_budget).
+  ops::DeviceBuffer
+  allocate(Account account, uint64_t bytes, uint64_t alignment = 64);
   void queue(
       std::string what,
       const ops::DeviceBuffer& memory,
@@ -61,6 +81,9 @@ class CheckpointWeights : public WeightSource {
   const Checkpoint& checkpoint_;
   Reader& reader_;
   const ChecksumTable* checksums_;
+  MemoryBudget& budget_;
+  std::vector<MemoryBudget::Charge> charges_;
+  std::unordered_set<std::string> taken_;
   std::vector<Read> reads_;
   size_t submitted_ = 0;
 };

@@ -12,10 +12,16 @@ namespace {
 
 constexpr int kMaxSessions = 64;
 
+// One of the sessions that are counted; given back with its last owner.
+using Place = std::shared_ptr<std::atomic<int>>;
+
 class SessionFront : public Session {
  public:
-  SessionFront(EngineCore& core, std::atomic<int>& open)
-      : core_(core), open_(open), timeline_(std::make_shared<Timeline>()) {
+  // `place` is of the sessions that may be open.
+  SessionFront(EngineCore& core, Place place)
+      : core_(core),
+        place_(std::move(place)),
+        timeline_(std::make_shared<Timeline>()) {
     call(make(Request::Kind::open));
   }
 
@@ -25,7 +31,6 @@ class SessionFront : public Session {
     } catch (const Error&) {
       // The engine is closing and takes its sequences with it.
     }
-    --open_;
   }
 
   uint64_t length() const override {
@@ -88,24 +93,50 @@ class SessionFront : public Session {
   void call(
       const std::shared_ptr<Request>& request,
       const OnText& on_text = {}) {
-    const bool cancellable = request->kind == Request::Kind::generate ||
-        request->kind == Request::Kind::score ||
-        request->kind == Request::Kind::extend;
-    if (cancellable) {
-      std::lock_guard lock(mutex_);
-      request->cancelled = std::exchange(cancel_next_, false);
-      running_ = request;
-    }
+    const Running running(*this, request);
     core_.submit(request);
-    wait(*request, on_text);
-    if (cancellable) {
-      std::lock_guard lock(mutex_);
-      running_ = nullptr;
+    try {
+      wait(*request, on_text);
+    } catch (...) {
+      // From on_text: the engine must let go of the request first.
+      request->cancelled = true;
+      wait(*request, {});
+      throw;
     }
     if (request->error) {
       std::rethrow_exception(request->error);
     }
   }
+
+  // A session's call in progress, which cancel() is about.
+  class Running {
+   public:
+    Running(SessionFront& session, const std::shared_ptr<Request>& request)
+        : session_(session) {
+      const auto kind = request->kind;
+      std::lock_guard lock(session.mutex_);
+      if (session.running_ && kind != Request::Kind::close) {
+        fail(
+            ErrorCode::invalid_argument,
+            "[session] is busy with another call; wait for its end, or open "
+            "another session");
+      }
+      if (kind == Request::Kind::generate || kind == Request::Kind::score ||
+          kind == Request::Kind::extend) {
+        request->cancelled = std::exchange(session.cancel_next_, false);
+      }
+      session.running_ = request;
+    }
+    ~Running() {
+      std::lock_guard lock(session_.mutex_);
+      session_.running_ = nullptr;
+    }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+
+   private:
+    SessionFront& session_;
+  };
 
   static void wait(Request& request, const OnText& on_text) {
     std::unique_lock lock(request.mutex);
@@ -127,7 +158,7 @@ class SessionFront : public Session {
   }
 
   EngineCore& core_;
-  std::atomic<int>& open_;
+  const Place place_;
   std::shared_ptr<Timeline> timeline_;
   std::mutex mutex_;
   std::shared_ptr<Request> running_;
@@ -159,19 +190,19 @@ class EngineFront : public Engine {
   }
 
   std::unique_ptr<Session> new_session() override {
+    const Place place(&open_, [](std::atomic<int>* open) { --*open; });
     if (open_.fetch_add(1) >= kMaxSessions) {
-      --open_;
       fail(
           ErrorCode::invalid_argument,
           "[engine] {} sessions are open, which is the most; end one first",
           kMaxSessions);
     }
-    return std::make_unique<SessionFront>(core_, open_);
+    return std::make_unique<SessionFront>(core_, place);
   }
 
  private:
-  EngineCore core_;
   std::atomic<int> open_{0};
+  EngineCore core_;
 };
 
 } // namespace

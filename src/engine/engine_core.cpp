@@ -31,6 +31,7 @@ struct EngineCore::Machine {
   std::unique_ptr<SlotBank> bank;
   std::unique_ptr<ExpertFetcher> fetcher;
   std::unique_ptr<ExpertSource> experts;
+  std::vector<MemoryBudget::Charge> charges;
   uint64_t load_bytes = 0;
   double load_seconds = 0;
 
@@ -40,14 +41,19 @@ struct EngineCore::Machine {
       const Checkpoint& checkpoint,
       const ExpertLayout& layout,
       const Plan& plan,
-      const ChecksumTable* checksums);
+      const ChecksumTable* checksums,
+      MemoryBudget& budget);
 
  private:
+  void charge(MemoryBudget& budget, Account account, uint64_t bytes) {
+    charges.push_back(budget.charge(account, bytes));
+  }
   void make_ops(const EngineOptions& options, const EngineSeams& seams);
   void load(
       const Checkpoint& checkpoint,
       const ExpertLayout& layout,
       const ChecksumTable* checksums,
+      MemoryBudget& budget,
       bool resident);
   void make_streaming(
       const EngineOptions& options,
@@ -62,16 +68,24 @@ EngineCore::Machine::Machine(
     const Checkpoint& checkpoint,
     const ExpertLayout& layout,
     const Plan& plan,
-    const ChecksumTable* checksums) {
+    const ChecksumTable* checksums,
+    MemoryBudget& budget) {
   const double begin = now_seconds();
   reader = seams.make_reader
       ? seams.make_reader(checkpoint)
       : make_reader(options.reader, checkpoint.files(), reader_options(layout));
+  charge(budget, Account::read_staging, reader->staging_bytes());
   make_ops(options, seams);
-  load(checkpoint, layout, checksums, options.resident);
+  load(checkpoint, layout, checksums, budget, options.resident);
   if (!options.resident && !layout.layers().empty()) {
+    charge(
+        budget,
+        Account::expert_slots,
+        slots_bytes(plan.slots, plan.slot_bytes));
     make_streaming(options, layout, plan, checksums);
   }
+  charge(
+      budget, Account::kv_cache, kv_bytes(model->shape(), plan.context_tokens));
   cache = ops->make_kv_cache(
       model->shape().kv(), static_cast<int64_t>(plan.context_tokens));
   load_bytes = reader->device_bytes();
@@ -102,8 +116,9 @@ void EngineCore::Machine::load(
     const Checkpoint& checkpoint,
     const ExpertLayout& layout,
     const ChecksumTable* checksums,
+    MemoryBudget& budget,
     bool resident) {
-  CheckpointWeights weights(checkpoint, *reader, checksums);
+  CheckpointWeights weights(checkpoint, *reader, checksums, budget);
   model = make_model(checkpoint.config_json(), *ops, weights);
   std::map<int, ResidentExperts::Layer> layers;
   if (resident || layout.layers().empty()) {
@@ -114,7 +129,11 @@ void EngineCore::Machine::load(
     }
     experts = std::make_unique<ResidentExperts>(*ops, std::move(layers));
   }
+  weights.require_all_taken(layout);
   weights.finish();
+  for (auto& charge : weights.take_charges()) {
+    charges.push_back(std::move(charge));
+  }
 }
 
 void EngineCore::Machine::make_streaming(
@@ -152,14 +171,26 @@ std::string optional_file(const std::filesystem::path& path) {
 }
 
 void require_fit(const Plan& plan) {
+  // A plan is an upper bound, and kernels round limits to pages.
+  constexpr uint64_t kRounding = 64u << 10;
+  const uint64_t total_bytes = read_memory_facts().total_bytes;
+  if (plan.planned_bytes > total_bytes + kRounding) {
+    fail(
+        ErrorCode::out_of_budget,
+        "[plan] {} would take {} bytes, but there are only {} here; give a "
+        "smaller --memory or ask for a smaller context",
+        plan.model,
+        plan.planned_bytes,
+        total_bytes);
+  }
   if (plan.fits) {
     return;
   }
   fail(
       ErrorCode::out_of_budget,
       "[plan] {} needs at least {} bytes ({}) for a context of {} tokens, but "
-      "the budget is {} bytes ({}, from {}); give --memory {} or a smaller "
-      "--ctx",
+      "the budget is {} bytes ({}, from {}); give --memory {} or ask for a "
+      "smaller context",
       plan.model,
       plan.smallest_budget_bytes,
       format_bytes(plan.smallest_budget_bytes),
@@ -194,7 +225,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
       header_bytes_(header_bytes(checkpoint_)),
       budget_(plan_.budget_bytes) {
   require_fit(plan_);
-  charge_plan();
+  charge_planned();
   text_ = std::dynamic_pointer_cast<const ModelText>(options.text);
   if (!text_) {
     text_ = ModelText::load(options.model);
@@ -220,7 +251,8 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
           checkpoint_,
           layout_,
           plan_,
-          checksums_ ? &*checksums_ : nullptr);
+          checksums_ ? &*checksums_ : nullptr,
+          budget_);
       memory_watch_.include(memory.peak_bytes());
       publish(*machine, {});
       log::info(
@@ -244,13 +276,20 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
 }
 
 EngineCore::~EngineCore() {
+  closing_ = true;
   queue_.close();
   thread_.reset(); // waits
 }
 
-void EngineCore::charge_plan() {
-  for (int i = 0; i < kAccounts; ++i) {
-    const auto account = static_cast<Account>(i);
+// What is allocated bit by bit, by libraries too, is charged as planned; the
+// rest when it is allocated (Machine).
+void EngineCore::charge_planned() {
+  for (const Account account :
+       {Account::program,
+        Account::tokenizer,
+        Account::activations,
+        Account::grammar,
+        Account::results}) {
     charges_.push_back(budget_.charge(account, plan_bytes(plan_, account)));
   }
 }
@@ -265,7 +304,9 @@ void EngineCore::serve(Machine& machine) {
        std::min<int64_t>(
            static_cast<int64_t>(plan_.context_tokens), shape_.max_positions),
        static_cast<int>(plan_.prefill_chunk),
-       kLogitRows});
+       kLogitRows,
+       options_.grammars,
+       plan_bytes(plan_, Account::results)});
   for (;;) {
     auto request = scheduler.idle() ? queue_.pop() : queue_.try_pop();
     if (request) {
@@ -274,6 +315,9 @@ void EngineCore::serve(Machine& machine) {
     }
     if (scheduler.idle()) {
       return; // the queue is closed
+    }
+    if (closing_) {
+      scheduler.cancel_all();
     }
     scheduler.step();
     publish(machine, scheduler.stats());

@@ -6,6 +6,7 @@
 // marked as immutable after construction.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -60,7 +61,7 @@ class EngineCore {
   // Everything that is made, used and destroyed on the engine thread.
   struct Machine;
 
-  void charge_plan();
+  void charge_planned();
   void serve(Machine& machine);
   void publish(const Machine& machine, const Stats& work);
 
@@ -83,6 +84,7 @@ class EngineCore {
   // Calls in flight; sessions wait for theirs, so this bounds the queue too.
   static constexpr size_t kQueueCapacity = 256;
   BoundedQueue<std::shared_ptr<Request>> queue_{kQueueCapacity};
+  std::atomic<bool> closing_ = false;
   std::unique_ptr<EngineThread> thread_;
 };
 

@@ -36,6 +36,8 @@ struct PlanFacts {
   std::string budget_source;
   uint64_t context_tokens = 0;
   uint64_t prefill_chunk = 0; // 0: choose
+  bool grammars = false;
+  uint64_t result_bytes = 0;
   std::optional<uint64_t> slots; // fixed
   bool resident = false;
 };
@@ -53,6 +55,10 @@ PlanFacts gather_facts(
 
 // How the reader for this model is set up.
 ReaderOptions reader_options(const ExpertLayout& layout);
+
+// Memory of slots with their tables, and of a KV cache for so many tokens.
+uint64_t slots_bytes(uint64_t slots, uint64_t slot_bytes);
+uint64_t kv_bytes(const ModelShape& shape, uint64_t context_tokens);
 
 // Memory of a dense tensor once loaded.
 uint64_t dense_tensor_bytes(const TensorInfo& tensor);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/align.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -54,6 +55,11 @@ void Scheduler::start(const RequestPtr& request) {
       request->end();
       return;
     case Kind::close:
+      for (const RequestPtr& other : active_) {
+        if (other->timeline == request->timeline) {
+          other->end(error(ErrorCode::cancelled, "[session] closed"));
+        }
+      }
       setup_.cache->remove_sequence(timeline.sequence);
       request->end();
       return;
@@ -73,6 +79,9 @@ void Scheduler::start(const RequestPtr& request) {
       start_generation(*request);
       break;
     case Kind::score:
+      check_results(*request);
+      check_tokens(*request);
+      break;
     case Kind::extend:
       check_tokens(*request);
       break;
@@ -108,12 +117,31 @@ void Scheduler::check_tokens(const Request& request) const {
   }
   if (length + request.tokens.size() >
       static_cast<size_t>(setup_.context_tokens)) {
+    const bool at_limit =
+        setup_.context_tokens >= setup_.model->shape().max_positions;
     fail(
         ErrorCode::invalid_argument,
-        "[session] {} tokens do not fit the context of {}; give a larger "
-        "--ctx or a shorter prompt",
+        "[session] {} tokens do not fit the context of {} tokens{}; give {}",
         length + request.tokens.size(),
-        setup_.context_tokens);
+        setup_.context_tokens,
+        at_limit ? ", the model's own limit" : "",
+        at_limit ? "fewer" : "a larger --ctx or fewer");
+  }
+}
+
+// Throws Error(invalid_argument) for candidates that have no memory.
+void Scheduler::check_results(const Request& request) const {
+  const auto bytes = checked_mul(
+      request.tokens.size() * sizeof(ScoreResult::Candidate),
+      static_cast<uint64_t>(std::max(request.top, 0)));
+  if (!bytes || *bytes > setup_.result_bytes) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[score] the best {} at {} positions take more than the {} bytes that "
+        "were set aside for results",
+        request.top,
+        request.tokens.size(),
+        setup_.result_bytes);
   }
 }
 
@@ -137,6 +165,11 @@ void Scheduler::start_generation(Request& request) {
   }
   request.result.prompt_tokens = request.tokens.size();
   if (!options.json_schema.empty()) {
+    if (!setup_.grammars) {
+      fail(
+          ErrorCode::invalid_argument,
+          "[grammar] this engine was opened without room for schemas");
+    }
     const auto vocab = static_cast<size_t>(setup_.model->shape().vocab);
     if (!grammar_) {
       if (setup_.end_tokens.empty()) {
@@ -155,22 +188,61 @@ void Scheduler::start_generation(Request& request) {
 }
 
 void Scheduler::step() {
-  drop_cancelled();
-  ops::Batch batch;
-  const std::vector<Part> parts = plan_step(batch);
-  if (!parts.empty()) {
-    const double begin = now_seconds();
-    try {
-      run(batch, parts);
-      count(parts, now_seconds() - begin);
-    } catch (...) {
-      const auto why = as_error(std::current_exception());
-      for (const Part& part : parts) {
-        // Gives back the pages that were reserved for the step, too.
-        shorten(*part.request->timeline, part.segment.start);
-        part.request->end(why);
+  try {
+    drop_cancelled();
+    ops::Batch batch;
+    const std::vector<Part> parts = plan_step(batch);
+    if (!parts.empty()) {
+      run_or_end(batch, parts);
+    }
+  } catch (...) {
+    // Not of any one request: the engine lives on without them.
+    const auto why = as_error(std::current_exception());
+    for (const RequestPtr& request : active_) {
+      request->end(why);
+    }
+  }
+}
+
+void Scheduler::run_or_end(
+    const ops::Batch& batch,
+    const std::vector<Part>& parts) {
+  const double begin = now_seconds();
+  try {
+    run(batch, parts);
+    count(parts, now_seconds() - begin);
+  } catch (...) {
+    const auto why = as_error(std::current_exception());
+    const bool retry = parts.size() > 1 && !advanced_;
+    for (const Part& part : parts) {
+      if (retry) {
+        run_alone(part);
+      } else {
+        end_part(part, why);
       }
     }
+  }
+}
+
+// Results do not depend on company, so a part can be had without it.
+void Scheduler::run_alone(const Part& part) {
+  shorten(*part.request->timeline, part.segment.start);
+  ops::Batch batch;
+  std::vector<Part> parts;
+  if (add_part(part.request, part.segment.rows, batch, parts)) {
+    run_or_end(batch, parts);
+  }
+}
+
+void Scheduler::end_part(const Part& part, const std::exception_ptr& why) {
+  // Gives back the pages that were reserved for the step, too.
+  shorten(*part.request->timeline, part.segment.start);
+  part.request->end(why);
+}
+
+void Scheduler::cancel_all() {
+  for (const RequestPtr& request : active_) {
+    request->cancelled = true;
   }
 }
 
@@ -264,6 +336,7 @@ bool Scheduler::add_part(
 
 void Scheduler::run(const ops::Batch& batch, const std::vector<Part>& parts) {
   setup_.experts->begin_step(batch.rows());
+  advanced_ = false;
   std::exception_ptr thrown;
   std::optional<mx::array> hidden;
   try {
@@ -324,8 +397,7 @@ void Scheduler::take_logits(
           {logits->data<float>() + (i % slice) * vocab, vocab});
     } catch (...) {
       // This request alone fails; the others go on.
-      shorten(*part.request->timeline, part.segment.start);
-      part.request->end(as_error(std::current_exception()));
+      end_part(part, as_error(std::current_exception()));
     }
   }
   for (const Part& part : parts) {
@@ -339,6 +411,7 @@ void Scheduler::take_logits(
 
 // The step has succeeded: its rows are part of their sequences now.
 void Scheduler::advance(const std::vector<Part>& parts) {
+  advanced_ = true;
   for (const Part& part : parts) {
     Request& request = *part.request;
     Timeline& timeline = *request.timeline;
@@ -427,8 +500,13 @@ void Scheduler::emit(Request& request, const std::string& text) {
 }
 
 void Scheduler::end_generation(Request& request, FinishReason reason) {
-  if (request.detokenizer) {
-    emit(request, request.detokenizer->flush());
+  try {
+    if (request.detokenizer) {
+      emit(request, request.detokenizer->flush());
+    }
+  } catch (...) {
+    request.end(as_error(std::current_exception()));
+    return;
   }
   if (request.stop_strings->finished()) {
     reason = FinishReason::stop;

@@ -26,6 +26,8 @@ struct SchedulerSetup {
   int64_t context_tokens = 0; // of one session at most
   int prefill_chunk = 1;
   int logit_rows = 1;
+  bool grammars = false; // there is memory for them
+  uint64_t result_bytes = 0; // memory for the candidates of scores
 };
 
 class Scheduler {
@@ -39,9 +41,13 @@ class Scheduler {
     return active_.empty();
   }
 
-  // Runs one step over the active requests. A failing step ends those that
-  // took part, with its error, and leaves their sequences as they were.
+  // Runs one step over the active requests. After a failing one they are
+  // tried one by one, so that those alone end that cannot go on; their
+  // sequences are left as they were.
   void step();
+
+  // Ends every active request as cancelled.
+  void cancel_all();
 
   // Gives the requests that have ended back to their sessions. Apart from
   // step(), so that what they read of the engine then counts their last step.
@@ -63,8 +69,12 @@ class Scheduler {
 
   void start(const RequestPtr& request);
   void check_tokens(const Request& request) const;
+  void check_results(const Request& request) const;
   void start_generation(Request& request);
   void drop_cancelled();
+  void run_or_end(const ops::Batch& batch, const std::vector<Part>& parts);
+  void run_alone(const Part& part);
+  void end_part(const Part& part, const std::exception_ptr& why);
   std::vector<Part> plan_step(ops::Batch& batch);
   bool add_part(
       const RequestPtr& request,
@@ -88,6 +98,7 @@ class Scheduler {
   std::vector<RequestPtr> active_;
   std::unique_ptr<Grammar> grammar_; // made when first asked for
   std::vector<uint32_t> mask_;
+  bool advanced_ = false; // the sequences have taken the step's rows over
   Stats stats_;
 };
 

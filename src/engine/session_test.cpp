@@ -3,7 +3,9 @@
 
 #include <mlx/device.h>
 
+#include <atomic>
 #include <cmath>
+#include <stdexcept>
 #include <thread>
 
 #include "base/error.h"
@@ -157,7 +159,9 @@ TEST_CASE("session: sampling with a seed repeats, another seed differs") {
 }
 
 TEST_CASE("session: a schema makes the answer JSON of its form") {
-  const auto engine = Engine::open(demo());
+  auto with_room = demo();
+  with_room.grammars = true;
+  const auto engine = Engine::open(with_room);
   GenerationOptions options = greedy(150);
   options.json_schema =
       R"({"type":"object","properties":{"n":{"type":"boolean"}},)"
@@ -277,4 +281,150 @@ TEST_CASE("engine: the counters include an answer's last step") {
     CHECK(engine->stats().decode_tokens == decoded);
     CHECK(engine->stats().prefill_tokens == (i + 1) * kPrompt.size());
   }
+}
+
+TEST_CASE("session: what a callback throws ends its call and nothing else") {
+  const auto engine = Engine::open(demo());
+  const auto other = engine->new_session();
+  {
+    const auto session = engine->new_session();
+    const auto throwing = [](std::string_view) -> bool {
+      throw std::runtime_error("mine");
+    };
+    CHECK_THROWS_WITH_AS(
+        session->generate(kPrompt, greedy(100), throwing),
+        "mine",
+        std::runtime_error);
+    // The session goes on where it was stopped.
+    session->rewind(0);
+    CHECK(session->extend(kPrompt) == other->extend(kPrompt));
+  }
+  CHECK(engine->new_session()->extend(kPrompt).size() > 0);
+}
+
+TEST_CASE("session: a call from within its own callback is refused") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  int refused = 0;
+  const auto result =
+      session->generate(kPrompt, greedy(8), [&](std::string_view) {
+        try {
+          session->extend(kPrompt);
+        } catch (const Error& error) {
+          refused += error.code() == ErrorCode::invalid_argument ? 1 : 0;
+        }
+        return true;
+      });
+  CHECK(refused > 0);
+  CHECK(result.tokens.size() == 8);
+}
+
+TEST_CASE("session: many that cannot be opened take no one's place") {
+  const auto engine = Engine::open(demo());
+  std::vector<std::unique_ptr<Session>> open;
+  for (int i = 0; i < 64; ++i) {
+    open.push_back(engine->new_session());
+  }
+  for (int i = 0; i < 3; ++i) {
+    CHECK_THROWS_AS(engine->new_session(), Error);
+  }
+  open.pop_back();
+  open.push_back(engine->new_session());
+}
+
+TEST_CASE("engine: closing cancels what is running") {
+  auto options = demo();
+  options.context_tokens = 1024;
+  auto engine = Engine::open(options);
+  auto session = engine->new_session();
+  GenerationResult result;
+  std::atomic<bool> started = false;
+  std::thread user([&] {
+    auto long_answer = greedy(1000);
+    long_answer.ignore_eos = true;
+    result = session->generate(kPrompt, long_answer, [&](std::string_view) {
+      started = true;
+      return true;
+    });
+  });
+  while (!started) {
+    std::this_thread::yield();
+  }
+  engine.reset();
+  user.join();
+  CHECK(result.finish_reason == FinishReason::cancelled);
+  CHECK(result.tokens.size() < 1000);
+  // A session must not outlive its engine; this one is not touched again.
+  (void)session.release();
+}
+
+TEST_CASE("engine: options that cannot be honoured are refused by name") {
+  const auto refused = [](auto change, const char* name) {
+    auto options = demo();
+    change(options);
+    CAPTURE(name);
+    try {
+      make_plan(options);
+      FAIL("accepted");
+    } catch (const Error& error) {
+      CAPTURE(error.what());
+      CHECK(error.code() == ErrorCode::invalid_argument);
+      CHECK(std::string(error.what()).find(name) != std::string::npos);
+    }
+  };
+  refused([](auto& o) { o.prefill_chunk = 1ull << 60; }, "prefill_chunk");
+  refused([](auto& o) { o.context_tokens = 1ull << 60; }, "context_tokens");
+  refused([](auto& o) { o.context_wanted = 1ull << 60; }, "context_wanted");
+  refused([](auto& o) { o.result_bytes = 1ull << 60; }, "result_bytes");
+  refused([](auto& o) { o.slots = 1ull << 60; }, "slots");
+  refused([](auto& o) { o.threads = -5; }, "threads");
+  refused([](auto& o) { o.policy = "nonsense"; }, "policy");
+  refused([](auto& o) { o.reader = "nonsense"; }, "reader");
+  refused([](auto& o) { o.resident = true; }, "resident");
+}
+
+TEST_CASE("engine: more than the machine has is refused before it is taken") {
+  auto options = demo();
+  options.memory = "900TB";
+  options.context_tokens = 1u << 30;
+  CHECK_THROWS_WITH_AS(
+      Engine::open(options), doctest::Contains("only"), Error);
+}
+
+TEST_CASE("engine: the context is no more than the model's own limit") {
+  auto options = demo();
+  options.context_tokens = 0;
+  options.context_wanted = 5000;
+  const auto engine = Engine::open(options);
+  CHECK(engine->plan().context_tokens == 1024);
+  CHECK(engine->plan().model_context == 1024);
+  const std::vector<TokenId> long_prompt(1500, 261);
+  CHECK_THROWS_WITH_AS(
+      engine->new_session()->extend(long_prompt),
+      doctest::Contains("the model's own limit"),
+      Error);
+}
+
+TEST_CASE("engine: what has no memory set aside is refused") {
+  const auto engine = Engine::open(demo());
+  const std::vector<TokenId> text(150, 261);
+  CHECK(engine->new_session()->score(text, 20).top.size() == 149);
+  CHECK_THROWS_WITH_AS(
+      engine->new_session()->score(text, 1000),
+      doctest::Contains("set aside for results"),
+      Error);
+  auto constrained = greedy(4);
+  constrained.json_schema = "{}";
+  CHECK_THROWS_WITH_AS(
+      engine->new_session()->generate(kPrompt, constrained),
+      doctest::Contains("without room for schemas"),
+      Error);
+  auto options = demo();
+  options.result_bytes = 150 * 1000 * sizeof(ScoreResult::Candidate);
+  CHECK(
+      make_plan(options).planned_bytes >
+      make_plan(demo()).planned_bytes + 2'000'000);
+  CHECK(
+      Engine::open(options)->new_session()->score(text, 1000).top[0].size() ==
+      1000);
 }

@@ -31,7 +31,13 @@ void StreamedExperts::begin_step(int rows) {
 
 void StreamedExperts::end_step() {
   if (failed()) {
-    throw Error(ErrorCode::io, std::exchange(error_, {}));
+    throw *std::exchange(error_, std::nullopt);
+  }
+}
+
+void StreamedExperts::record_failure(ErrorCode code, std::string message) {
+  if (!failed()) {
+    error_.emplace(code, std::move(message));
   }
 }
 
@@ -50,6 +56,19 @@ template <typename Compute>
 bool StreamedExperts::visit(
     const std::vector<Wanted>& wanted,
     const Compute& compute) {
+  try {
+    return visit_all(wanted, compute);
+  } catch (...) {
+    fetcher_.abandon();
+    ready_.clear();
+    throw;
+  }
+}
+
+template <typename Compute>
+bool StreamedExperts::visit_all(
+    const std::vector<Wanted>& wanted,
+    const Compute& compute) {
   ready_.clear();
   missing_.clear();
   started_ = 0;
@@ -66,10 +85,11 @@ bool StreamedExperts::visit(
     compute(ready_.back().group, ready_.back().lease.slot());
     ready_.pop_back(); // releases the slot
     start_missing();
+    fetcher_.pump(); // a reader's depth is less than a layer's reads
   }
   while (auto fetched = fetcher_.wait()) {
     if (!fetched->lease) {
-      error_ = std::move(fetched->error);
+      record_failure(ErrorCode::io, std::move(fetched->error));
       fetcher_.abandon();
       return false;
     }
@@ -101,7 +121,21 @@ mx::array CpuStreamedExperts::forward(
       });
 }
 
+// A primitive must not throw.
 void CpuStreamedExperts::run(
+    int layer,
+    const std::vector<mx::array>& in,
+    mx::array& out) {
+  try {
+    run_layer(layer, in, out);
+  } catch (const std::exception& error) {
+    record_failure(
+        ErrorCode::internal, fmt::format("[experts] {}", error.what()));
+    std::memset(out.data<float>(), 0, out.nbytes());
+  }
+}
+
+void CpuStreamedExperts::run_layer(
     int layer,
     const std::vector<mx::array>& in,
     mx::array& out) {
@@ -128,15 +162,15 @@ void CpuStreamedExperts::run(
     wanted_.push_back(
         {g, {experts.layer, static_cast<uint16_t>(group.expert)}, group.rows});
   }
-  const bool complete = visit(wanted_, [&](uint32_t group, uint32_t slot) {
+  const auto compute = [&](uint32_t group, uint32_t slot) {
     pass.compute(
         ws.pool,
         ws.scratch,
         pass.groups()[group],
         record(layer),
         memory_.slot(slot));
-  });
-  if (complete) {
+  };
+  if (visit(wanted_, compute)) {
     pass.combine(ws.pool, result);
   } else {
     std::memset(result, 0, out.nbytes());

@@ -13,9 +13,11 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "models/expert_source.h"
 #include "ops/cpu_ops.h"
 #include "ops/mlx_ops.h"
@@ -48,8 +50,11 @@ class StreamedExperts : public ExpertSource {
 
   // Calls compute(group, slot) for every wanted expert, in the order in which
   // they are at hand. False when one could not be read; end_step() says why.
+  // What `compute` throws is passed on, with nothing left in flight.
   template <typename Compute>
   bool visit(const std::vector<Wanted>& wanted, const Compute& compute);
+  // The first counts.
+  void record_failure(ErrorCode code, std::string message);
 
   const ExpertLayout& layout_;
   const ops::ExpertBank& memory_;
@@ -58,7 +63,7 @@ class StreamedExperts : public ExpertSource {
     return records_.at(layer);
   }
   bool failed() const {
-    return !error_.empty();
+    return error_.has_value();
   }
 
  private:
@@ -67,12 +72,14 @@ class StreamedExperts : public ExpertSource {
     SlotBank::Lease lease;
   };
 
+  template <typename Compute>
+  bool visit_all(const std::vector<Wanted>& wanted, const Compute& compute);
   void start_missing();
 
   SlotBank& bank_;
   ExpertFetcher& fetcher_;
   std::map<int, ops::ExpertRecord> records_;
-  std::string error_; // the step's first
+  std::optional<Error> error_; // the step's first
   // Of the layer in progress; kept for their memory.
   std::vector<Ready> ready_;
   std::vector<Wanted> missing_;
@@ -98,6 +105,10 @@ class CpuStreamedExperts : public StreamedExperts {
  private:
   void
   run(int layer, const std::vector<ops::mx::array>& in, ops::mx::array& out);
+  void run_layer(
+      int layer,
+      const std::vector<ops::mx::array>& in,
+      ops::mx::array& out);
 
   ops::CpuOps& ops_;
   std::vector<Wanted> wanted_;

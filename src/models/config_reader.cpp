@@ -51,7 +51,24 @@ ConfigReader::ConfigReader(const std::string& json)
   }
 }
 
+ConfigReader::ConfigReader(std::unique_ptr<Values> values)
+    : values_(std::move(values)) {}
+
 ConfigReader::~ConfigReader() = default;
+
+ConfigReader::ConfigReader(ConfigReader&& other) noexcept = default;
+
+ConfigReader ConfigReader::object(const char* key) const {
+  auto values = std::make_unique<Values>();
+  values->json = Json::object();
+  if (const Json* value = values_->find(key)) {
+    if (!value->is_object()) {
+      wrong(key, "an object");
+    }
+    values->json = *value;
+  }
+  return ConfigReader(std::move(values));
+}
 
 bool ConfigReader::has(const char* key) const {
   return values_->find(key) != nullptr;

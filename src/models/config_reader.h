@@ -15,6 +15,7 @@ class ConfigReader {
  public:
   explicit ConfigReader(const std::string& json);
   ~ConfigReader();
+  ConfigReader(ConfigReader&& other) noexcept;
 
   std::string text(const char* key) const;
   int64_t integer(
@@ -32,9 +33,12 @@ class ConfigReader {
       const; // empty when missing or null
   // False also for a null.
   bool has(const char* key) const;
+  // The object under `key`, empty without one.
+  ConfigReader object(const char* key) const;
 
  private:
   struct Values;
+  explicit ConfigReader(std::unique_ptr<Values> values);
   std::unique_ptr<Values> values_;
 };
 

@@ -71,6 +71,8 @@ TEST_CASE("config: options that would change the mathematics are refused") {
       {"hidden_act", "gelu"},
       {"attention_bias", true},
       {"rope_scaling", {{"type", "yarn"}, {"factor", 4}}},
+      {"rope_parameters", {{"rope_type", "yarn"}, {"factor", 4}}},
+      {"rope_parameters", {{"partial_rotary_factor", 0.5}}},
       {"use_sliding_window", true}};
   for (const auto& [key, value] : options) {
     Json config = demo_config();
@@ -90,6 +92,8 @@ TEST_CASE("config: missing, mistyped and absurd values name their key") {
       {"moe_intermediate_size", 3.5},
       {"rms_norm_eps", -1e-6},
       {"rope_theta", 0},
+      {"rope_parameters", {{"rope_theta", 5.0}}},
+      {"rope_parameters", 7},
       {"head_dim", uint64_t{1} << 63},
       {"mlp_only_layers", {6}},
       {"mlp_only_layers", "none"},

@@ -39,12 +39,37 @@ void refuse_unsupported(const ConfigReader& config) {
   if (config.boolean("attention_bias", false)) {
     refuse("attention_bias", "attention without biases");
   }
-  if (config.has("rope_scaling")) {
-    refuse("rope_scaling", "plain RoPE");
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const ConfigReader rope = config.object(key);
+    for (const char* type : {"rope_type", "type"}) {
+      if (rope.has(type) && rope.text(type) != "default") {
+        refuse(key, "plain RoPE");
+      }
+    }
+    if (rope.has("factor") ||
+        rope.number("partial_rotary_factor", 0, 1, 1) < 1) {
+      refuse(key, "plain RoPE");
+    }
   }
   if (config.boolean("use_sliding_window", false)) {
     refuse("use_sliding_window", "full attention");
   }
+}
+
+// At the top, or where newer versions of transformers write it.
+float rope_base(const ConfigReader& config) {
+  const ConfigReader rope = config.object("rope_parameters");
+  const double top = config.number("rope_theta", 1, 1e12, 10000.0);
+  const double base = rope.number("rope_theta", 1, 1e12, top);
+  if (config.has("rope_theta") && base != top) {
+    fail(
+        ErrorCode::bad_model,
+        "[config] config.json: rope_theta is {} at the top and {} in "
+        "rope_parameters",
+        top,
+        base);
+  }
+  return static_cast<float>(base);
 }
 
 std::vector<int> expert_layers(const ConfigReader& config, int layers) {
@@ -103,8 +128,7 @@ Config read_config(const std::string& json) {
   }
   config.norm_eps =
       static_cast<float>(reader.number("rms_norm_eps", 0, 1, 1e-6));
-  config.rope_base =
-      static_cast<float>(reader.number("rope_theta", 1, 1e12, 10000.0));
+  config.rope_base = rope_base(reader);
   config.normalize_weights = reader.boolean("norm_topk_prob", false);
   config.tied_head = reader.boolean("tie_word_embeddings", false);
   return config;

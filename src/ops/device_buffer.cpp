@@ -6,19 +6,27 @@
 
 #include "base/align.h"
 #include "base/check.h"
+#include "base/error.h"
 
 namespace mlx_flash::ops {
 
 namespace {
 
-// Counted in 64-byte units: an MLX dimension is an int32.
-constexpr size_t kUnit = 64;
-
 mx::array allocate(size_t bytes) {
-  const size_t units = div_up(bytes, kUnit);
+  // An MLX dimension is an int32, so large buffers count in larger units.
+  const size_t unit = bytes < (size_t{64} << 30) ? 64 : size_t{1} << 20;
+  const size_t units = div_up(bytes, unit);
+  auto memory = mx::allocator::malloc(units * unit);
+  if (!memory.buffer().ptr()) {
+    fail(
+        ErrorCode::out_of_budget,
+        "[memory] the system refuses {} bytes; give a smaller --memory or end "
+        "other programs",
+        units * unit);
+  }
   return mx::array(
-      mx::allocator::malloc(units * kUnit),
-      {static_cast<int>(units), static_cast<int>(kUnit)},
+      std::move(memory),
+      {static_cast<int>(units), static_cast<int>(unit)},
       mx::uint8);
 }
 

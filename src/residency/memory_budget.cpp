@@ -16,6 +16,8 @@ std::string_view account_name(Account account) {
       "kv_cache",
       "activations",
       "read_staging",
+      "grammar",
+      "results",
   };
   return kNames[static_cast<size_t>(account)];
 }

@@ -21,8 +21,10 @@ enum class Account : uint8_t {
   kv_cache,
   activations, // and all scratch
   read_staging,
+  grammar, // that constrains answers
+  results, // what callers keep
 };
-inline constexpr int kAccounts = 7;
+inline constexpr int kAccounts = 9;
 
 // "dense_weights" and so on, as the plan prints it.
 std::string_view account_name(Account account);

@@ -118,6 +118,7 @@ class Plan(unittest.TestCase):
         "experts_per_token",
         "expert_layers",
         "context_tokens",
+        "model_context",
         "prefill_chunk",
     }
 

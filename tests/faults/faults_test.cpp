@@ -3,9 +3,14 @@
 // never changes a token, and the engine lives on.
 #include <doctest/doctest.h>
 
+#include <optional>
+#include <thread>
+
 #include "base/error.h"
 #include "engine/engine_core.h"
 #include "mlx_flash/verify.h"
+#include "platform/temp_folder.h"
+#include "storage/expert_layout.h"
 #include "storage/memory_reader.h"
 
 using namespace mlx_flash;
@@ -136,6 +141,83 @@ TEST_CASE("invariant 4: an error reaches the sessions of its step alone") {
   CHECK(before->length() == kPrompt.size());
   e.disk->set_faults(FaultPlan{});
   CHECK(failing->extend(kPrompt) == logits);
+}
+
+// Two users in one step, one of whom needs an expert that cannot be read.
+TEST_CASE("invariant 4: an error reaches those who needed the bytes alone") {
+  const std::vector<TokenId> other_prompt{900, 901, 902};
+  FaultyEngine e;
+  const auto checkpoint = Checkpoint::open(kDemo);
+  const ExpertLayout layout(checkpoint);
+  const auto works = [&](const std::vector<TokenId>& prompt) {
+    try {
+      e.engine->new_session()->extend(prompt);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  // An expert of the last layer that the first prompt needs and the second
+  // does not. The bank has too few slots to hold what was read before.
+  const uint16_t last = layout.layers().back().layer;
+  std::optional<FaultPlan> bad;
+  for (uint16_t expert = 0; expert < 32 && !bad; ++expert) {
+    const Section section = layout.sections({last, expert})[0];
+    FaultPlan plan;
+    plan.bad_begin = section.file_offset;
+    plan.bad_end = section.file_offset + section.bytes;
+    e.disk->set_faults(plan);
+    if (!works(kPrompt) && works(other_prompt)) {
+      bad = plan;
+    }
+  }
+  REQUIRE(bad);
+  e.disk->set_faults(FaultPlan{});
+  const auto expected = e.engine->new_session()->extend(other_prompt);
+
+  e.disk->set_faults(*bad);
+  for (int round = 0; round < 8; ++round) {
+    const auto first = e.engine->new_session();
+    const auto second = e.engine->new_session();
+    std::vector<float> logits;
+    std::thread user([&] { logits = second->extend(other_prompt); });
+    CHECK_THROWS_WITH_AS(
+        first->extend(kPrompt), doctest::Contains("offset"), Error);
+    user.join();
+    CHECK(logits == expected);
+    CHECK(first->length() == 0);
+  }
+}
+
+// The file is cut short behind the engine's back.
+TEST_CASE("invariant 4: a truncated file is an error with every real reader") {
+  for (const char* reader : {"auto", "pread"}) {
+    CAPTURE(reader);
+    const TempFolder folder;
+    for (const char* name : {"config.json", "model.safetensors"}) {
+      std::filesystem::copy_file(kDemo / name, folder.path() / name);
+    }
+    EngineOptions options;
+    options.model = folder.path();
+    options.memory = "100MB";
+    options.slots = 8;
+    options.context_tokens = 64;
+    options.reader = reader;
+    const auto engine = Engine::open(options);
+    const auto expected = engine->new_session()->extend(kPrompt);
+    const auto file = folder.path() / "model.safetensors";
+    std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
+    CHECK_THROWS_WITH_AS(
+        engine->new_session()->extend(kPrompt),
+        doctest::Contains("model.safetensors"),
+        Error);
+    // What the file held is there again.
+    std::filesystem::copy_file(
+        kDemo / "model.safetensors",
+        file,
+        std::filesystem::copy_options::overwrite_existing);
+    CHECK(engine->new_session()->extend(kPrompt) == expected);
+  }
 }
 
 TEST_CASE("invariant 4: a failed read while loading is an error") {
