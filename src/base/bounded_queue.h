@@ -27,17 +27,6 @@ class BoundedQueue {
     return true;
   }
 
-  // Never waits. False when full or closed; `value` is then untouched.
-  bool try_push(T& value) {
-    std::lock_guard lock(mutex_);
-    if (closed_ || items_.size() >= capacity_) {
-      return false;
-    }
-    items_.push_back(std::move(value));
-    ready_.notify_one();
-    return true;
-  }
-
   // Waits for an item. Empty once the queue is closed and drained.
   std::optional<T> pop() {
     std::unique_lock lock(mutex_);

@@ -48,7 +48,10 @@ struct EngineCore::Machine {
   void charge(MemoryBudget& budget, Account account, uint64_t bytes) {
     charges.push_back(budget.charge(account, bytes));
   }
-  void make_ops(const EngineOptions& options, const EngineSeams& seams);
+  void make_ops(
+      const EngineOptions& options,
+      const EngineSeams& seams,
+      const Plan& plan);
   void load(
       const Checkpoint& checkpoint,
       const ExpertLayout& layout,
@@ -75,7 +78,7 @@ EngineCore::Machine::Machine(
       ? seams.make_reader(checkpoint)
       : make_reader(options.reader, checkpoint.files(), reader_options(layout));
   charge(budget, Account::read_staging, reader->staging_bytes());
-  make_ops(options, seams);
+  make_ops(options, seams, plan);
   load(checkpoint, layout, checksums, budget, options.resident);
   if (!options.resident && !layout.layers().empty()) {
     charge(
@@ -94,7 +97,8 @@ EngineCore::Machine::Machine(
 
 void EngineCore::Machine::make_ops(
     const EngineOptions& options,
-    const EngineSeams& seams) {
+    const EngineSeams& seams,
+    const Plan& plan) {
   if (seams.mlx_ops_on_cpu) {
     ops = std::make_unique<ops::MlxOps>(mx::Device::cpu, mx::float32);
   } else if (options.device == Device::cpu) {
@@ -103,6 +107,7 @@ void EngineCore::Machine::make_ops(
     mx::set_cache_limit(0);
     ops = std::make_unique<ops::CpuOps>(resolved_threads(options.threads));
   } else if (mx::is_available(mx::Device::gpu)) {
+    mx::set_cache_limit(plan_bytes(plan, Account::activations));
     ops = std::make_unique<ops::MlxOps>(mx::Device::gpu, mx::bfloat16);
   } else {
     fail(

@@ -358,7 +358,7 @@ TEST_CASE("engine: closing cancels what is running") {
   (void)session.release();
 }
 
-TEST_CASE("engine: options that cannot be honoured are refused by name") {
+TEST_CASE("invariant 7: options that cannot be honoured are refused by name") {
   const auto refused = [](auto change, const char* name) {
     auto options = demo();
     change(options);
@@ -387,8 +387,7 @@ TEST_CASE("engine: more than the machine has is refused before it is taken") {
   auto options = demo();
   options.memory = "900TB";
   options.context_tokens = 1u << 30;
-  CHECK_THROWS_WITH_AS(
-      Engine::open(options), doctest::Contains("only"), Error);
+  CHECK_THROWS_WITH_AS(Engine::open(options), doctest::Contains("only"), Error);
 }
 
 TEST_CASE("engine: the context is no more than the model's own limit") {

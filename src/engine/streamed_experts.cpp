@@ -209,15 +209,17 @@ mx::array MlxStreamedExperts::forward(
   std::vector<mx::array> parts;
   std::vector<int32_t> place(pairs);
   int done = 0;
+  // One slot as a bank of its own: an operation over all of them would touch
+  // those that are being read into.
+  const ops::ExpertBank one{memory_.memory, memory_.pitch, 1};
   const bool complete = visit(wanted, [&](uint32_t expert, uint32_t slot) {
     const auto& rows = rows_of[expert];
     const int n = static_cast<int>(rows.size());
-    const std::vector<uint32_t> slots(rows.size(), slot);
     parts.push_back(ops_.expert_rows(
-        memory_,
-        record(layer),
+        one,
+        record(layer).shifted(slot * memory_.pitch),
         ops_.select_rows(x, rows),
-        mx::array(slots.begin(), {n}, mx::uint32)));
+        mx::zeros({n}, mx::uint32)));
     mx::eval(parts.back());
     for (const int32_t pair : pairs_of[expert]) {
       place[pair] = done++;

@@ -101,17 +101,4 @@ std::pair<mx::array, mx::array> ArrayKvCache::update(
       mx::slice(*held.values, origin, last, stream_)};
 }
 
-std::vector<mx::array> ArrayKvCache::arrays() const {
-  std::vector<mx::array> all;
-  for (const Sequence& sequence : sequences_) {
-    for (const Layer& layer : sequence.layers) {
-      if (layer.keys) {
-        all.push_back(*layer.keys);
-        all.push_back(*layer.values);
-      }
-    }
-  }
-  return all;
-}
-
 } // namespace mlx_flash::ops

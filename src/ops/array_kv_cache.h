@@ -40,10 +40,6 @@ class ArrayKvCache : public KvCache {
       const mx::array& keys,
       const mx::array& values);
 
-  // Every array that a pending update may have changed: to be evaluated with
-  // the step's result.
-  std::vector<mx::array> arrays() const;
-
  private:
   struct Layer {
     std::optional<mx::array> keys; // [1, kv_heads, capacity, head_dim]

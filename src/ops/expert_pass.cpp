@@ -5,6 +5,16 @@
 
 namespace mlx_flash::ops {
 
+ExpertRecord ExpertRecord::shifted(size_t bytes) const {
+  ExpertRecord result = *this;
+  for (MatrixPlace* place : {&result.gate, &result.up, &result.down}) {
+    place->weight_offset += bytes;
+    place->scales_offset += bytes;
+    place->biases_offset += bytes;
+  }
+  return result;
+}
+
 void ExpertPass::begin(
     const float* x,
     const uint32_t* ids,

@@ -17,6 +17,9 @@ struct ExpertRecord {
   MatrixPlace gate; // [inner, hidden]
   MatrixPlace up; // [inner, hidden]
   MatrixPlace down; // [hidden, inner]
+
+  // The record that begins `bytes` later.
+  ExpertRecord shifted(size_t bytes) const;
 };
 
 // Records `pitch` bytes apart. A record's number is its slot.

@@ -49,24 +49,4 @@ int usable_cpus(const std::filesystem::path& root) {
   return std::max(cpus, 1);
 }
 
-std::string cpu_name() {
-#ifdef __APPLE__
-  char name[256] = {};
-  size_t size = sizeof(name) - 1;
-  if (sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0) {
-    return name;
-  }
-  return {};
-#else
-  const std::string text =
-      read_kernel_file("/proc/cpuinfo").value_or(std::string());
-  const size_t at = text.find("model name");
-  const size_t colon = at == std::string::npos ? at : text.find(": ", at);
-  if (colon == std::string::npos) {
-    return {};
-  }
-  return text.substr(colon + 2, text.find('\n', colon) - colon - 2);
-#endif
-}
-
 } // namespace mlx_flash

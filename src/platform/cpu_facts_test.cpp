@@ -76,6 +76,4 @@ TEST_CASE("cpu facts: a quota is rounded up, and never above the affinity") {
 
 TEST_CASE("cpu facts: this machine can run a thread") {
   CHECK(usable_cpus() >= 1);
-  const std::string name = cpu_name();
-  CHECK(name.find('\n') == std::string::npos);
 }

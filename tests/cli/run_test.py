@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from support import (
@@ -351,6 +353,37 @@ class Descriptors(unittest.TestCase):
         for descriptors in ([(0, "<"), (1, ">")], [(1, ">"), (2, ">")]):
             with self.subTest(descriptors):
                 self.assertEqual(self.run_with_closed(descriptors).returncode, OK)
+
+
+class Invariant6(unittest.TestCase):
+    """Nothing is written during inference except what a flag asked for."""
+
+    def test_a_run_leaves_no_file_behind(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = os.path.join(folder, "model")
+            shutil.copytree(MODEL, model)
+            places = {name: os.path.join(folder, name) for name in ("home", "tmp", "here")}
+            for place in places.values():
+                os.mkdir(place)
+            before = self.listing(folder)
+            result = subprocess.run(
+                [BINARY, "run", model, "hi", "--max-tokens", "4", "--slots", "8"],
+                cwd=places["here"],
+                env={"HOME": places["home"], "TMPDIR": places["tmp"]},
+                capture_output=True,
+                timeout=TIMEOUT,
+            )
+            self.assertEqual(result.returncode, OK, result.stderr)
+            self.assertEqual(self.listing(folder), before)
+
+    @staticmethod
+    def listing(folder):
+        files = {}
+        for path, folders, names in os.walk(folder):
+            for name in folders + names:
+                status = os.stat(os.path.join(path, name))
+                files[os.path.join(path, name)] = (status.st_size, status.st_mtime_ns)
+        return files
 
 
 class Log(unittest.TestCase):

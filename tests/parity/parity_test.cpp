@@ -111,7 +111,8 @@ void check_score(Engine& engine, const Json& score) {
 
 } // namespace
 
-TEST_CASE("parity: logits, tokens and scores are mlx-lm's") {
+TEST_CASE(
+    "invariant 5, exact by default: logits, tokens and scores are mlx-lm's") {
   for (const Golden& golden : kGoldens) {
     CAPTURE(golden.name);
     const Json goldens =
