@@ -36,6 +36,9 @@ struct EngineOptions {
   // What one session will need; room is made for it or for the model's own
   // limit, whichever is less. 0: 4096.
   uint64_t context_wanted = 0;
+  // There will be no more than one session at a time, so that a context beyond
+  // the model's own limit is a mistake.
+  bool single_session = false;
   // Rows of a step at most, up to 65536. 0: as many as an eighth of the budget
   // allows.
   uint64_t prefill_chunk = 0;

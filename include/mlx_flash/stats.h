@@ -8,6 +8,9 @@
 namespace mlx_flash {
 
 struct Stats {
+  uint64_t steps = 0;
+  uint64_t prompt_steps = 0; // with tokens of prompts
+  uint64_t mixed_steps = 0; // with those and with decoded ones
   uint64_t prefill_tokens = 0;
   double prefill_seconds = 0;
   uint64_t decode_tokens = 0;
@@ -20,7 +23,7 @@ struct Stats {
   uint64_t bytes_read_demand = 0; // experts that a step waited for
   uint64_t bytes_read_prefetch = 0; // experts read on a guess
   uint64_t bytes_read_load = 0; // headers and dense weights
-  // The same of the steps without prompt tokens.
+  // The same of the steps without tokens of prompts.
   uint64_t decode_expert_hits = 0;
   uint64_t decode_expert_misses = 0;
   uint64_t decode_bytes_read = 0;

@@ -46,5 +46,5 @@ TEST_CASE("log: an unknown level is refused with the list of levels") {
       "[log] unknown level 'loud'; use error, warn, info or debug",
       Error);
   CHECK(log::logger().level() == spdlog::level::err);
-  spdlog::set_level(before);
+  log::logger().set_level(before);
 }

@@ -96,16 +96,6 @@ const std::string& EngineFlags::model() const {
   return *model_;
 }
 
-void EngineFlags::check(const Plan& plan) const {
-  if (context_tokens_ && *context_tokens_ > plan.model_context) {
-    fail(
-        ErrorCode::invalid_argument,
-        "[flags] --ctx {} is more than the model's own limit of {}",
-        *context_tokens_,
-        plan.model_context);
-  }
-}
-
 EngineOptions EngineFlags::options(uint64_t context_tokens) const {
   if (resident_ && slots_) {
     fail(
@@ -121,6 +111,7 @@ EngineOptions EngineFlags::options(uint64_t context_tokens) const {
   options.resident = resident_;
   options.context_tokens = context_tokens_.value_or(0);
   options.context_wanted = context_tokens;
+  options.single_session = true;
   options.prefill_chunk = prefill_chunk_.value_or(0);
   options.threads = static_cast<int>(threads_.value_or(0));
   options.reader = reader_.value_or(options.reader);

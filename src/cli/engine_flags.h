@@ -24,8 +24,6 @@ class EngineFlags {
   // the engine's choice). Throws Error(invalid_argument) without a MODEL and
   // for flags that contradict each other. Sets the log level.
   EngineOptions options(uint64_t context_tokens) const;
-  // Throws Error(invalid_argument) for flags that this model cannot honour.
-  void check(const Plan& plan) const;
 
   // Throws as options() without a MODEL.
   const std::string& model() const;

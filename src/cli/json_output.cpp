@@ -14,6 +14,9 @@ std::string line(const Json& json) {
 
 Json of(const Stats& stats) {
   return {
+      {"steps", stats.steps},
+      {"prompt_steps", stats.prompt_steps},
+      {"mixed_steps", stats.mixed_steps},
       {"prefill_tokens", stats.prefill_tokens},
       {"prefill_seconds", stats.prefill_seconds},
       {"decode_tokens", stats.decode_tokens},

@@ -57,14 +57,17 @@ TEST_CASE("json output: a run has its fields, and every statistic") {
           "expert_hits",
           "expert_misses",
           "load_seconds",
+          "mixed_steps",
           "peak_bytes",
           "planned_bytes",
           "policy",
           "prefill_seconds",
           "prefill_tokens",
+          "prompt_steps",
           "reader",
           "slots",
           "stall_seconds",
+          "steps",
           "threads"});
 }
 

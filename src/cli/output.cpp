@@ -1,10 +1,12 @@
 #include "cli/output.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
+#include <utility>
 
 #include "base/error.h"
 
@@ -64,19 +66,36 @@ int print(std::string_view text) {
   return 0;
 }
 
-void check_writable(const std::string& path) {
-  std::ofstream file(path, std::ios::binary | std::ios::app);
-  if (!file) {
-    fail(ErrorCode::io, "[output] cannot write {}", path);
+OutputFile::OutputFile(std::string path)
+    : path_(std::move(path)),
+      descriptor_(::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) {
+  if (descriptor_ < 0) {
+    fail(
+        ErrorCode::io,
+        "[output] cannot write {}: {}",
+        path_,
+        std::strerror(errno));
   }
 }
 
-void write_text_file(const std::string& path, std::string_view text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) {
-    fail(ErrorCode::io, "[output] cannot write {}", path);
+OutputFile::~OutputFile() {
+  ::close(descriptor_);
+}
+
+void OutputFile::write(std::string_view text) {
+  struct stat info{};
+  const bool file =
+      ::fstat(descriptor_, &info) == 0 && (info.st_mode & S_IFMT) == S_IFREG;
+  int error = file && ::ftruncate(descriptor_, 0) != 0 ? errno : 0;
+  if (error == 0) {
+    error = write_all(descriptor_, text);
+  }
+  if (error != 0) {
+    fail(
+        ErrorCode::io,
+        "[output] cannot write {}: {}",
+        path_,
+        std::strerror(error));
   }
 }
 

@@ -40,10 +40,22 @@ class Output {
 int print(std::string_view text);
 
 // Writes `text` to a file in place of what it held. Throws Error(io).
-// Throws Error(io) if a file of that name could not be written; leaves what it
-// holds.
-void check_writable(const std::string& path);
-void write_text_file(const std::string& path, std::string_view text);
+// A file that is known to be writable before there is anything to write. What
+// it holds stays until then.
+class OutputFile {
+ public:
+  // Throws Error(io), as write().
+  explicit OutputFile(std::string path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(std::string_view text);
+
+ private:
+  const std::string path_;
+  const int descriptor_;
+};
 
 // Writes to standard error; what fails there has nowhere to be reported.
 void print_error(std::string_view text);

@@ -51,7 +51,7 @@ class RunCommand : public Command {
       std::span<const TokenId> prompt,
       Interrupts& interrupts,
       Output& output) const;
-  int finish(const Answer& answer, Output& output) const;
+  int finish(const Answer& answer, Output& output);
   void note(const std::string& line) const;
 
   EngineFlags engine_;
@@ -59,7 +59,8 @@ class RunCommand : public Command {
   std::optional<std::string> prompt_;
   std::optional<std::string> ids_file_;
   std::optional<std::string> system_;
-  std::optional<std::string> stats_file_;
+  std::optional<std::string> stats_path_;
+  std::optional<OutputFile> stats_file_;
   bool raw_ = false;
   bool json_ = false;
 };
@@ -76,7 +77,7 @@ void RunCommand::declare(Flags& flags) {
   flags.toggle("--json", json_, "Print one JSON object at the end");
   flags.text(
       "--stats",
-      stats_file_,
+      stats_path_,
       "FILE",
       "Write that object to FILE, text as usual");
   sampling_.declare(flags);
@@ -101,8 +102,6 @@ void RunCommand::check() {
         ErrorCode::invalid_argument,
         "[run] PROMPT is missing: give it in quotes or pipe it in");
   }
-  // Wrong values are told before a model is loaded for them.
-  sampling_.check();
   if (sampling_.reads_stdin() &&
       (ids_file_ ? *ids_file_ == "-" : prompt_.value_or("-") == "-")) {
     fail(
@@ -110,8 +109,10 @@ void RunCommand::check() {
         "[run] --json-schema - and the prompt would both come from standard "
         "input; give one of them as a file or an argument");
   }
-  if (stats_file_) {
-    check_writable(*stats_file_);
+  // Wrong values are told before a model is loaded for them.
+  sampling_.check();
+  if (stats_path_) {
+    stats_file_.emplace(*stats_path_);
   }
 }
 
@@ -194,7 +195,6 @@ int RunCommand::run() {
     });
     engine = Engine::open(options);
   }
-  engine_.check(engine->plan());
   check_vocabulary(prompt, engine->vocab_size());
   if (!json_ && !engine->text().has_tokenizer()) {
     fail(
@@ -241,14 +241,14 @@ RunCommand::Answer RunCommand::generate(
   return answer;
 }
 
-int RunCommand::finish(const Answer& answer, Output& output) const {
+int RunCommand::finish(const Answer& answer, Output& output) {
   const std::string report =
       run_json(answer.result, answer.options.sampling.seed, answer.stats);
   if (json_) {
     output.write(report);
   }
   if (stats_file_) {
-    write_text_file(*stats_file_, report);
+    stats_file_->write(report);
   }
   output.check();
   if (output.reader_gone()) {

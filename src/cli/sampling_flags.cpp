@@ -89,9 +89,16 @@ void SamplingFlags::check() {
   options({}, 0);
 }
 
-// The first of the flags that choose among tokens, null without.
+// The first of the flags that choose among tokens, null without. Some values
+// choose all.
 const char* SamplingFlags::filters() const {
-  return top_k_ ? "--top-k" : top_p_ ? "--top-p" : min_p_ ? "--min-p" : nullptr;
+  if (top_k_.value_or(0) > 0) {
+    return "--top-k";
+  }
+  if (top_p_.value_or(1) < 1) {
+    return "--top-p";
+  }
+  return min_p_.value_or(0) > 0 ? "--min-p" : nullptr;
 }
 
 // Who asks for a choice wants one, also of a model that has no defaults.

@@ -71,10 +71,13 @@ TEST_CASE("sampling flags: a filter asks for a choice") {
   sampling.check();
   CHECK(sampling.options(SamplingOptions{}, 0).sampling.temperature == 1);
   CHECK(sampling.options(kModel, 0).sampling.temperature == 0.75f);
-  for (const char* filter : {"--top-k", "--top-p", "--min-p"}) {
+  for (const char* filter : {"--top-k", "--min-p"}) {
     CAPTURE(filter);
     CHECK_THROWS_AS(options({"--temp", "0", filter, "1"}), Error);
   }
+  sampling = parsed({"--top-k", "0", "--top-p", "1", "--min-p", "0"});
+  sampling.check();
+  CHECK(sampling.options(SamplingOptions{}, 0).sampling.temperature == 0);
 }
 
 TEST_CASE("sampling flags: a seed is what is given, else a new one") {

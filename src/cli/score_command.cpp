@@ -117,7 +117,6 @@ int ScoreCommand::run() {
   options.result_bytes =
       ids.size() * top_.value_or(0) * sizeof(ScoreResult::Candidate);
   const auto engine = Engine::open(options);
-  engine_.check(engine->plan());
   ScoreResult result;
   {
     const StatusLine status(!engine_.quiet(), StatusLine::Place::in_line, [&] {

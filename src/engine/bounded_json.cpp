@@ -23,7 +23,7 @@ void require_bounded_json(std::string_view text, const char* what) {
   };
   try {
     const Json tree = Json::parse(text, bound);
-  } catch (const Json::parse_error& error) {
+  } catch (const Json::exception& error) { // a number out of range, too
     // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
     const std::string_view message = error.what();
     fail(

@@ -46,6 +46,10 @@ TEST_CASE("bounded json: an error names the place") {
   CHECK(error.find("line 1, column 7") != std::string::npos);
 }
 
+TEST_CASE("bounded json: a number that no double can hold is refused") {
+  CHECK(error_of("[1e999]").find("number overflow") != std::string::npos);
+}
+
 TEST_CASE("tight schema: a schema that is nested without end is refused") {
   std::string schema;
   for (int i = 0; i < 200'000; ++i) {

@@ -272,11 +272,12 @@ void CheckpointWeights::check(const ReadCompletion& completion) {
 
 void CheckpointWeights::require_all_taken(const ExpertLayout& layout) const {
   for (const TensorInfo& tensor : checkpoint_.tensors()) {
-    // A head beside tied embeddings is a copy of them, and RoPE's frequencies
-    // follow from its base.
+    // A head that nobody asked for is a copy of tied embeddings, and RoPE's
+    // frequencies follow from its base.
+    const bool tied_head = tensor.name.starts_with("lm_head.") &&
+        !taken_.contains("lm_head.weight");
     if (taken_.contains(tensor.name) || layout.is_expert_tensor(tensor.name) ||
-        tensor.name.starts_with("lm_head.") ||
-        tensor.name.ends_with(".rotary_emb.inv_freq")) {
+        tied_head || tensor.name.ends_with(".rotary_emb.inv_freq")) {
       continue;
     }
     fail(

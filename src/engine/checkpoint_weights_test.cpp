@@ -108,7 +108,9 @@ TEST_CASE("weights: tensors that would be left out are refused") {
   const Json config = Json::parse(read_file(model / "config.json"));
   const auto expected = logits(model);
   for (const char* name :
-       {"model.layers.0.self_attn.q_proj.bias", "visual.patch.weight"}) {
+       {"model.layers.0.self_attn.q_proj.bias",
+        "visual.patch.weight",
+        "lm_head.bias"}) {
     CAPTURE(name);
     TempFolder folder;
     write_copy(folder, model, name, config);
@@ -129,8 +131,11 @@ TEST_CASE("config: RoPE's base counts wherever transformers writes it") {
   TempFolder without;
   write_copy(without, model, "", config);
   CHECK(logits(without.path()) != expected);
-  config["rope_parameters"] = {{"rope_theta", 1e6}, {"rope_type", "default"}};
-  TempFolder inside;
-  write_copy(inside, model, "", config);
-  CHECK(logits(inside.path()) == expected);
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    Json changed = config;
+    changed[key] = {{"rope_theta", 1e6}, {"rope_type", "default"}};
+    TempFolder inside;
+    write_copy(inside, model, "", changed);
+    CHECK(logits(inside.path()) == expected);
+  }
 }

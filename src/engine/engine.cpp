@@ -74,7 +74,7 @@ class SessionFront : public Session {
 
   void cancel() override {
     std::lock_guard lock(mutex_);
-    if (running_) {
+    if (running_ && cancellable(*running_)) {
       running_->cancelled = true;
     } else {
       cancel_next_ = true;
@@ -82,6 +82,13 @@ class SessionFront : public Session {
   }
 
  private:
+  // Others are done at once.
+  static bool cancellable(const Request& request) {
+    return request.kind == Request::Kind::generate ||
+        request.kind == Request::Kind::score ||
+        request.kind == Request::Kind::extend;
+  }
+
   std::shared_ptr<Request> make(Request::Kind kind) {
     auto request = std::make_shared<Request>();
     request->kind = kind;
@@ -113,16 +120,14 @@ class SessionFront : public Session {
    public:
     Running(SessionFront& session, const std::shared_ptr<Request>& request)
         : session_(session) {
-      const auto kind = request->kind;
       std::lock_guard lock(session.mutex_);
-      if (session.running_ && kind != Request::Kind::close) {
+      if (session.running_ && request->kind != Request::Kind::close) {
         fail(
             ErrorCode::invalid_argument,
             "[session] is busy with another call; wait for its end, or open "
             "another session");
       }
-      if (kind == Request::Kind::generate || kind == Request::Kind::score ||
-          kind == Request::Kind::extend) {
+      if (cancellable(*request)) {
         request->cancelled = std::exchange(session.cancel_next_, false);
       }
       session.running_ = request;

@@ -304,12 +304,13 @@ void EngineCore::serve(Machine& machine) {
       {machine.model.get(),
        machine.experts.get(),
        machine.cache.get(),
-       text_->tokenizer(),
-       defaults_.eos_tokens,
        std::min<int64_t>(
            static_cast<int64_t>(plan_.context_tokens), shape_.max_positions),
        static_cast<int>(plan_.prefill_chunk),
-       kLogitRows,
+       kLogitRows},
+      {shape_.vocab,
+       text_->tokenizer(),
+       defaults_.eos_tokens,
        options_.grammars,
        plan_bytes(plan_, Account::results)});
   for (;;) {
@@ -346,7 +347,7 @@ void count_decoding(const Stats& before, Stats& now) {
   now.decode_expert_hits = before.decode_expert_hits;
   now.decode_expert_misses = before.decode_expert_misses;
   now.decode_bytes_read = before.decode_bytes_read;
-  if (now.prefill_tokens == before.prefill_tokens) {
+  if (now.prompt_steps == before.prompt_steps) {
     now.decode_expert_hits += now.expert_hits - before.expert_hits;
     now.decode_expert_misses += now.expert_misses - before.expert_misses;
     now.decode_bytes_read += now.bytes_read_demand - before.bytes_read_demand;
@@ -354,8 +355,7 @@ void count_decoding(const Stats& before, Stats& now) {
 }
 
 void log_step(const Stats& before, const Stats& now) {
-  if (now.prefill_tokens + now.decode_tokens ==
-      before.prefill_tokens + before.decode_tokens) {
+  if (now.steps == before.steps) {
     return; // a session was opened or closed
   }
   log::debug(

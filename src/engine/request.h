@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "generate/sampler.h"
 #include "generate/stop_strings.h"
 #include "mlx_flash/generation.h"
@@ -20,6 +21,10 @@
 #include "text/grammar.h"
 
 namespace mlx_flash {
+
+std::exception_ptr make_error(ErrorCode code, std::string message);
+// What is being thrown, as an Error: MLX throws others.
+std::exception_ptr current_error();
 
 // What the engine keeps of one session.
 struct Timeline {

@@ -4,45 +4,21 @@
 #include <mlx/transforms.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
-#include "base/align.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "engine/tight_schema.h"
-#include "generate/log_softmax.h"
 
 namespace mlx_flash {
 
 namespace mx = ops::mx;
 using Kind = Request::Kind;
 
-namespace {
-
-std::exception_ptr error(ErrorCode code, std::string message) {
-  return std::make_exception_ptr(Error(code, message));
-}
-
-// What a step threw, as an Error: MLX throws others.
-std::exception_ptr as_error(std::exception_ptr thrown) {
-  try {
-    std::rethrow_exception(thrown);
-  } catch (const Error&) {
-    return thrown;
-  } catch (const std::exception& other) {
-    return error(ErrorCode::internal, fmt::format("[engine] {}", other.what()));
-  }
-}
-
-} // namespace
-
 void Scheduler::accept(std::shared_ptr<Request> request) {
   try {
     start(request);
   } catch (...) {
-    request->end(as_error(std::current_exception()));
+    request->end(current_error());
   }
   active_.push_back(request);
 }
@@ -57,7 +33,7 @@ void Scheduler::start(const RequestPtr& request) {
     case Kind::close:
       for (const RequestPtr& other : active_) {
         if (other->timeline == request->timeline) {
-          other->end(error(ErrorCode::cancelled, "[session] closed"));
+          other->end(make_error(ErrorCode::cancelled, "[session] closed"));
         }
       }
       setup_.cache->remove_sequence(timeline.sequence);
@@ -75,16 +51,10 @@ void Scheduler::start(const RequestPtr& request) {
       request->end();
       return;
     case Kind::generate:
-      check_tokens(*request);
-      start_generation(*request);
-      break;
     case Kind::score:
-      check_results(*request);
-      check_tokens(*request);
-      break;
     case Kind::extend:
       check_tokens(*request);
-      break;
+      answers_.start(*request);
   }
 }
 
@@ -129,64 +99,6 @@ void Scheduler::check_tokens(const Request& request) const {
   }
 }
 
-// Throws Error(invalid_argument) for candidates that have no memory.
-void Scheduler::check_results(const Request& request) const {
-  const auto bytes = checked_mul(
-      request.tokens.size() * sizeof(ScoreResult::Candidate),
-      static_cast<uint64_t>(std::max(request.top, 0)));
-  if (!bytes || *bytes > setup_.result_bytes) {
-    fail(
-        ErrorCode::invalid_argument,
-        "[score] the best {} at {} positions take more than the {} bytes that "
-        "were set aside for results",
-        request.top,
-        request.tokens.size(),
-        setup_.result_bytes);
-  }
-}
-
-void Scheduler::start_generation(Request& request) {
-  const GenerationOptions& options = request.options;
-  request.sampler = std::make_unique<Sampler>(options.sampling);
-  for (const TokenId id : request.timeline->tokens) {
-    request.sampler->accept(id);
-  }
-  for (const TokenId id : request.tokens) {
-    request.sampler->accept(id);
-  }
-  request.stop_strings = std::make_unique<StopStrings>(options.stop_strings);
-  if (setup_.tokenizer) {
-    request.detokenizer = std::make_unique<Detokenizer>(*setup_.tokenizer);
-  } else if (!options.stop_strings.empty() || !options.json_schema.empty()) {
-    fail(
-        ErrorCode::unsupported,
-        "[generate] stop strings and schemas need text, and this model has no "
-        "tokenizer.json");
-  }
-  request.result.prompt_tokens = request.tokens.size();
-  if (!options.json_schema.empty()) {
-    if (!setup_.grammars) {
-      fail(
-          ErrorCode::invalid_argument,
-          "[grammar] this engine was opened without room for schemas");
-    }
-    const auto vocab = static_cast<size_t>(setup_.model->shape().vocab);
-    if (!grammar_) {
-      if (setup_.end_tokens.empty()) {
-        fail(
-            ErrorCode::unsupported,
-            "[grammar] this model names no end token, so constrained text "
-            "could not end");
-      }
-      grammar_ = std::make_unique<Grammar>(
-          *setup_.tokenizer, vocab, setup_.end_tokens[0]);
-    }
-    request.grammar = std::make_unique<GrammarMatcher>(
-        *grammar_, GrammarKind::json_schema, tight_schema(options.json_schema));
-    mask_.resize((vocab + 31) / 32);
-  }
-}
-
 void Scheduler::step() {
   try {
     drop_cancelled();
@@ -197,7 +109,7 @@ void Scheduler::step() {
     }
   } catch (...) {
     // Not of any one request: the engine lives on without them.
-    const auto why = as_error(std::current_exception());
+    const auto why = current_error();
     for (const RequestPtr& request : active_) {
       request->end(why);
     }
@@ -208,11 +120,12 @@ void Scheduler::run_or_end(
     const ops::Batch& batch,
     const std::vector<Part>& parts) {
   const double begin = now_seconds();
+  count_step(parts);
   try {
     run(batch, parts);
-    count(parts, now_seconds() - begin);
+    count_rows(parts, now_seconds() - begin);
   } catch (...) {
-    const auto why = as_error(std::current_exception());
+    const auto why = current_error();
     const bool retry = parts.size() > 1 && !advanced_;
     for (const Part& part : parts) {
       if (retry) {
@@ -252,9 +165,9 @@ void Scheduler::drop_cancelled() {
       continue;
     }
     if (request->kind == Kind::generate) {
-      end_generation(*request, FinishReason::cancelled);
+      answers_.end_generation(*request, FinishReason::cancelled);
     } else {
-      request->end(error(ErrorCode::cancelled, "[session] cancelled"));
+      request->end(make_error(ErrorCode::cancelled, "[session] cancelled"));
     }
   }
 }
@@ -297,11 +210,11 @@ bool Scheduler::add_part(
   const bool full = start + rows > setup_.context_tokens ||
       !setup_.cache->reserve(timeline.sequence, start + rows);
   if (full && request->decoding) {
-    end_generation(*request, FinishReason::length);
+    answers_.end_generation(*request, FinishReason::length);
     return false;
   }
   if (full) {
-    request->end(error(
+    request->end(make_error(
         ErrorCode::out_of_budget,
         fmt::format(
             "[session] the KV cache of {} tokens is full with other sessions; "
@@ -391,13 +304,13 @@ void Scheduler::take_logits(
     }
     const Part& part = parts[rows[i].part];
     try {
-      take_row(
-          part,
-          rows[i].row,
+      answers_.take_row(
+          *part.request,
+          static_cast<size_t>(part.segment.start) + rows[i].row,
           {logits->data<float>() + (i % slice) * vocab, vocab});
     } catch (...) {
       // This request alone fails; the others go on.
-      end_part(part, as_error(std::current_exception()));
+      end_part(part, current_error());
     }
   }
   for (const Part& part : parts) {
@@ -435,121 +348,6 @@ void Scheduler::shorten(Timeline& timeline, size_t length) {
   setup_.cache->set_length(timeline.sequence, static_cast<int>(length));
 }
 
-void Scheduler::take_row(const Part& part, int row, std::span<float> logits) {
-  Request& request = *part.request;
-  switch (request.kind) {
-    case Kind::generate:
-      next_token(request, logits);
-      return;
-    case Kind::score:
-      score_row(request, part.segment.start + row, logits);
-      return;
-    default:
-      request.logits.insert(request.logits.end(), logits.begin(), logits.end());
-  }
-}
-
-void Scheduler::next_token(Request& request, std::span<float> logits) {
-  std::span<const uint32_t> allowed;
-  if (request.grammar) {
-    request.grammar->allowed(mask_);
-    allowed = mask_;
-  }
-  const auto token = request.sampler->sample(logits, allowed);
-  if (!token) {
-    fail(
-        ErrorCode::bad_model,
-        "[generate] no token can follow: the model's logits are not numbers "
-        "(damaged weights?), or the grammar allows none of them");
-  }
-  const GenerationOptions& options = request.options;
-  const auto& ends = setup_.end_tokens;
-  const auto& stops = options.stop_tokens;
-  const bool ended =
-      (!options.ignore_eos &&
-       std::find(ends.begin(), ends.end(), *token) != ends.end()) ||
-      std::find(stops.begin(), stops.end(), *token) != stops.end();
-  const bool complete = request.grammar && request.grammar->commit(*token);
-  if (ended) {
-    end_generation(request, FinishReason::stop);
-    return;
-  }
-  request.sampler->accept(*token);
-  request.result.tokens.push_back(*token);
-  if (request.detokenizer) {
-    emit(request, request.detokenizer->push(*token));
-  }
-  if (request.stop_strings->finished() || complete) {
-    end_generation(request, FinishReason::stop);
-  } else if (request.result.tokens.size() >= options.max_tokens) {
-    end_generation(request, FinishReason::length);
-  }
-  request.decoding = true;
-  request.next = *token;
-}
-
-void Scheduler::emit(Request& request, const std::string& text) {
-  const std::string certain = request.stop_strings->push(text);
-  if (certain.empty()) {
-    return;
-  }
-  request.result.text += certain;
-  std::lock_guard lock(request.mutex);
-  request.text += certain;
-  request.changed.notify_all();
-}
-
-void Scheduler::end_generation(Request& request, FinishReason reason) {
-  try {
-    if (request.detokenizer) {
-      emit(request, request.detokenizer->flush());
-    }
-  } catch (...) {
-    request.end(as_error(std::current_exception()));
-    return;
-  }
-  if (request.stop_strings->finished()) {
-    reason = FinishReason::stop;
-  }
-  const std::string rest = request.stop_strings->flush();
-  request.result.text += rest;
-  request.result.finish_reason = reason;
-  {
-    std::lock_guard lock(request.mutex);
-    request.text += rest;
-  }
-  request.end();
-}
-
-void Scheduler::score_row(
-    Request& request,
-    size_t position,
-    std::span<float> logits) {
-  if (position + 1 >= request.tokens.size()) {
-    return; // nothing follows the last token
-  }
-  const auto distribution = LogSoftmax::of(logits);
-  if (!distribution) {
-    fail(
-        ErrorCode::bad_model,
-        "[score] the logits behind token {} are not numbers; are the weights "
-        "damaged?",
-        position);
-  }
-  ScoreResult& score = request.score;
-  score.logprobs.push_back(distribution->logprob(request.tokens[position + 1]));
-  if (request.top > 0) {
-    score.top.push_back(distribution->top(static_cast<size_t>(request.top)));
-  }
-  if (position + 2 == request.tokens.size()) {
-    score.ids = request.tokens;
-    const double sum =
-        std::accumulate(score.logprobs.begin(), score.logprobs.end(), 0.0);
-    score.perplexity =
-        std::exp(-sum / static_cast<double>(score.logprobs.size()));
-  }
-}
-
 void Scheduler::deliver() {
   std::erase_if(active_, [](const RequestPtr& request) {
     if (request->ended) {
@@ -559,8 +357,17 @@ void Scheduler::deliver() {
   });
 }
 
+// Failing steps, too.
+void Scheduler::count_step(const std::vector<Part>& parts) {
+  const auto prompts = static_cast<size_t>(std::count_if(
+      parts.begin(), parts.end(), [](const Part& p) { return p.prompt; }));
+  ++stats_.steps;
+  stats_.prompt_steps += prompts > 0 ? 1 : 0;
+  stats_.mixed_steps += prompts > 0 && prompts < parts.size() ? 1 : 0;
+}
+
 // A mixed step's time is shared out by rows.
-void Scheduler::count(const std::vector<Part>& parts, double seconds) {
+void Scheduler::count_rows(const std::vector<Part>& parts, double seconds) {
   uint64_t prompt_rows = 0;
   uint64_t decode_rows = 0;
   for (const Part& part : parts) {

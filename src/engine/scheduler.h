@@ -1,6 +1,6 @@
-// Steps: which rows of which requests run together, and what becomes of their
-// logits. Decoding rows come first, one per request; prompts share what room
-// the chunk leaves.
+// Steps: which rows of which requests run together. Decoding rows come first,
+// one per request; prompts share what room the chunk leaves. What becomes of
+// their logits is in answers.h.
 //
 // Thread rule: the engine thread.
 #pragma once
@@ -9,11 +9,10 @@
 #include <memory>
 #include <vector>
 
+#include "engine/answers.h"
 #include "engine/request.h"
 #include "mlx_flash/stats.h"
 #include "models/model.h"
-#include "text/grammar.h"
-#include "text/tokenizer.h"
 
 namespace mlx_flash {
 
@@ -21,18 +20,15 @@ struct SchedulerSetup {
   Model* model = nullptr;
   ExpertSource* experts = nullptr;
   ops::KvCache* cache = nullptr;
-  const Tokenizer* tokenizer = nullptr; // null: no text, ids alone
-  std::vector<TokenId> end_tokens;
   int64_t context_tokens = 0; // of one session at most
   int prefill_chunk = 1;
   int logit_rows = 1;
-  bool grammars = false; // there is memory for them
-  uint64_t result_bytes = 0; // memory for the candidates of scores
 };
 
 class Scheduler {
  public:
-  explicit Scheduler(SchedulerSetup setup) : setup_(std::move(setup)) {}
+  Scheduler(SchedulerSetup setup, AnswersSetup answers)
+      : setup_(setup), answers_(std::move(answers)) {}
 
   // Takes a request. Open, close and rewind are done at once.
   void accept(std::shared_ptr<Request> request);
@@ -53,7 +49,7 @@ class Scheduler {
   // step(), so that what they read of the engine then counts their last step.
   void deliver();
 
-  // prefill and decode counters.
+  // Counters of steps, prefill and decode.
   const Stats& stats() const {
     return stats_;
   }
@@ -69,8 +65,6 @@ class Scheduler {
 
   void start(const RequestPtr& request);
   void check_tokens(const Request& request) const;
-  void check_results(const Request& request) const;
-  void start_generation(Request& request);
   void drop_cancelled();
   void run_or_end(const ops::Batch& batch, const std::vector<Part>& parts);
   void run_alone(const Part& part);
@@ -85,19 +79,14 @@ class Scheduler {
   void take_logits(
       const std::vector<Part>& parts,
       const ops::mx::array& hidden);
-  void take_row(const Part& part, int row, std::span<float> logits);
   void advance(const std::vector<Part>& parts);
   void shorten(Timeline& timeline, size_t length);
-  void next_token(Request& request, std::span<float> logits);
-  void emit(Request& request, const std::string& text);
-  void end_generation(Request& request, FinishReason reason);
-  void score_row(Request& request, size_t position, std::span<float> logits);
-  void count(const std::vector<Part>& parts, double seconds);
+  void count_step(const std::vector<Part>& parts);
+  void count_rows(const std::vector<Part>& parts, double seconds);
 
-  SchedulerSetup setup_;
+  const SchedulerSetup setup_;
+  Answers answers_;
   std::vector<RequestPtr> active_;
-  std::unique_ptr<Grammar> grammar_; // made when first asked for
-  std::vector<uint32_t> mask_;
   bool advanced_ = false; // the sequences have taken the step's rows over
   Stats stats_;
 };

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/read_file.h"
 #include "engine/bounded_json.h"
 #include "engine/model_text.h"
 #include "platform/memory_watch.h"
@@ -132,7 +133,10 @@ std::unique_ptr<Text> Text::from_model(const std::filesystem::path& folder) {
 
 std::unique_ptr<Text> Text::from_tokenizer(const std::filesystem::path& file) {
   return std::make_unique<ModelText>(
-      Tokenizer::from_file(file), std::nullopt, "{}");
+      Tokenizer::from_json(
+          read_file_or_pipe(file, Tokenizer::kMaxBytes), file.string()),
+      std::nullopt,
+      "{}");
 }
 
 std::string render_template(

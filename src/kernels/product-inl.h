@@ -54,8 +54,7 @@ HWY_INLINE void add_products(
 
 // Prefetches what of the tile's rows comes kAhead bytes after the `bytes` bytes
 // at `offset`. While a line of each row is used, a line of each row is fetched,
-// evenly: a burst of them would wait for the memory. (kAhead of 128 and 512,
-// bursts, and the next tile instead of these rows were all slower.)
+// evenly: a burst of them would wait for the memory.
 HWY_INLINE void
 prefetch_ahead(const TileRows& rows, int64_t offset, int64_t bytes) {
   constexpr int64_t kAhead = 256;

@@ -73,6 +73,7 @@ TEST_CASE("config: options that would change the mathematics are refused") {
       {"rope_scaling", {{"type", "yarn"}, {"factor", 4}}},
       {"rope_parameters", {{"rope_type", "yarn"}, {"factor", 4}}},
       {"rope_parameters", {{"partial_rotary_factor", 0.5}}},
+      {"partial_rotary_factor", 0.5},
       {"use_sliding_window", true}};
   for (const auto& [key, value] : options) {
     Json config = demo_config();
@@ -93,6 +94,7 @@ TEST_CASE("config: missing, mistyped and absurd values name their key") {
       {"rms_norm_eps", -1e-6},
       {"rope_theta", 0},
       {"rope_parameters", {{"rope_theta", 5.0}}},
+      {"rope_scaling", {{"rope_theta", 5.0}}},
       {"rope_parameters", 7},
       {"head_dim", uint64_t{1} << 63},
       {"mlp_only_layers", {6}},

@@ -23,6 +23,8 @@ struct Config {
   bool tied_head = false;
 };
 
+constexpr const char* kRopeObjects[] = {"rope_scaling", "rope_parameters"};
+
 // What the checkpoint may ask for and we would compute wrongly.
 void refuse_unsupported(const ConfigReader& config) {
   const auto refuse = [](const char* key, const char* supported) {
@@ -39,7 +41,7 @@ void refuse_unsupported(const ConfigReader& config) {
   if (config.boolean("attention_bias", false)) {
     refuse("attention_bias", "attention without biases");
   }
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+  for (const char* key : kRopeObjects) {
     const ConfigReader rope = config.object(key);
     for (const char* type : {"rope_type", "type"}) {
       if (rope.has(type) && rope.text(type) != "default") {
@@ -51,25 +53,37 @@ void refuse_unsupported(const ConfigReader& config) {
       refuse(key, "plain RoPE");
     }
   }
+  if (config.number("partial_rotary_factor", 0, 1, 1) < 1) {
+    refuse("partial_rotary_factor", "plain RoPE");
+  }
   if (config.boolean("use_sliding_window", false)) {
     refuse("use_sliding_window", "full attention");
   }
 }
 
-// At the top, or where newer versions of transformers write it.
+// At the top, or in an object as newer versions of transformers write it.
 float rope_base(const ConfigReader& config) {
-  const ConfigReader rope = config.object("rope_parameters");
-  const double top = config.number("rope_theta", 1, 1e12, 10000.0);
-  const double base = rope.number("rope_theta", 1, 1e12, top);
-  if (config.has("rope_theta") && base != top) {
-    fail(
-        ErrorCode::bad_model,
-        "[config] config.json: rope_theta is {} at the top and {} in "
-        "rope_parameters",
-        top,
-        base);
+  std::optional<double> base;
+  const auto take = [&](const ConfigReader& values, const char* where) {
+    if (!values.has("rope_theta")) {
+      return;
+    }
+    const double value = values.number("rope_theta", 1, 1e12);
+    if (base.value_or(value) != value) {
+      fail(
+          ErrorCode::bad_model,
+          "[config] config.json: rope_theta is {} in {}, but {} elsewhere",
+          value,
+          where,
+          *base);
+    }
+    base = value;
+  };
+  take(config, "the top level");
+  for (const char* key : kRopeObjects) {
+    take(config.object(key), key);
   }
-  return static_cast<float>(base);
+  return static_cast<float>(base.value_or(10000.0));
 }
 
 std::vector<int> expert_layers(const ConfigReader& config, int layers) {

@@ -70,7 +70,7 @@ class UringReader : public Reader {
   }
 
   std::string_view name() const override {
-    return "uring";
+    return given_up_ ? "pread" : "uring";
   }
 
   void submit(std::span<const ReadRequest> requests) override {
@@ -83,9 +83,11 @@ class UringReader : public Reader {
 
   size_t wait(std::vector<ReadCompletion>& completions) override {
     reap();
+    read_refused();
     while (!queue_.has_completions() && queue_.outstanding() > 0) {
       enter(1);
       reap();
+      read_refused();
     }
     enter(0);
     return queue_.take(completions);
@@ -232,9 +234,10 @@ class UringReader : public Reader {
     prepared_.clear();
   }
 
-  // Reads that a ring which was given up did not take, one by one.
+  // Reads that a ring which was given up did not take, one by one, until there
+  // is a completion. This waits, so poll() does without.
   void read_refused() {
-    while (!refused_.empty()) {
+    while (!refused_.empty() && !queue_.has_completions()) {
       const uint32_t number = refused_.back();
       refused_.pop_back();
       const Flight& flight = flights_[number];
@@ -242,6 +245,7 @@ class UringReader : public Reader {
           number,
           static_cast<int>(files_[flight.file].read_at(
               flight.read.offset(), flight.read.target())));
+      start();
       refuse_prepared();
     }
   }
@@ -255,7 +259,6 @@ class UringReader : public Reader {
       io_uring_cqe_seen(ring_.get(), cqe);
       take(number, result);
     }
-    read_refused();
     start();
   }
 

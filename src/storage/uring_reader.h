@@ -20,7 +20,8 @@ using UringRefusal = std::function<int()>;
 
 // Null, with the reason in `refused`, where the kernel or a sandbox refuses
 // io_uring or the build has none. `files` is then as it was. A ring that the
-// kernel refuses later is given up: the reads go on one by one with pread.
+// kernel refuses later is given up: the reads go on with
+// pread, one by one and while the caller waits.
 std::unique_ptr<Reader> make_uring_reader(
     std::vector<DirectFile>& files,
     const ReaderOptions& options,

@@ -9,7 +9,6 @@ namespace mlx_flash {
 namespace {
 
 // The largest known files have 35 MB.
-constexpr uint64_t kMaxFileBytes = 128ull << 20;
 
 } // namespace
 
@@ -24,7 +23,7 @@ Tokenizer Tokenizer::from_json(
 }
 
 Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
-  return from_json(read_file(path, kMaxFileBytes), path.string());
+  return from_json(read_file(path, kMaxBytes), path.string());
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, bool add_special)

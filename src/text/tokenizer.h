@@ -23,6 +23,9 @@ class Tokenizer {
  public:
   // Throws Error(bad_model) with the reason when `json` is no tokenizer.
   // `source` is named in messages.
+  // Of a file, at most.
+  static constexpr uint64_t kMaxBytes = 128ull << 20;
+
   static Tokenizer from_json(std::string_view json, const std::string& source);
   // Throws Error(not_found) too.
   static Tokenizer from_file(const std::filesystem::path& path);

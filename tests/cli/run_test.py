@@ -123,6 +123,21 @@ class Shape(unittest.TestCase):
         self.assertEqual(refused.code, IO, refused)
         self.assertIn(folder, refused.err)
 
+    def test_stats_go_through_a_pipe(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pipe = os.path.join(folder, "pipe")
+            os.mkfifo(pipe)
+            with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+                result = flash("run", MODEL, "hi", "--max-tokens", "3", "--stats", pipe)
+                self.assertEqual(result.code, OK, result)
+                out, _ = reader.communicate(timeout=TIMEOUT)
+            self.assertEqual(len(json.loads(out)["tokens"]), 3)
+
+    def test_a_stats_file_that_cannot_be_written_is_told_at_once(self):
+        result = flash("run", MODEL, "hi", "--stats", "/nonexistent/stats.json")
+        self.assertEqual(result.code, IO)
+        self.assertEqual(result.out, "")
+
     def test_quiet_is_quiet(self):
         result = flash(
             "run", MODEL, STORY, "--raw", "--max-tokens", "3", "--quiet"

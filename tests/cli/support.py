@@ -19,6 +19,9 @@ TIMEOUT = 300  # only a test that hangs reaches it
 OK, FAILED, USAGE, NO_MODEL, NO_BUDGET, IO, CANCELLED = 0, 1, 2, 3, 4, 5, 130
 
 STATS = {
+    "steps": int,
+    "prompt_steps": int,
+    "mixed_steps": int,
     "prefill_tokens": int,
     "prefill_seconds": float,
     "decode_tokens": int,

@@ -5,14 +5,17 @@ import math
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import unittest
 
 from support import (
+    BINARY,
     IO,
     MODEL,
     NO_BUDGET,
     OK,
+    TIMEOUT,
     USAGE,
     check_stats,
     flash,
@@ -247,6 +250,15 @@ class Tokenize(unittest.TestCase):
         command = ["tokenize", "--tokenizer", path, "Once"]
         plain = flash_json(*command, "--no-special")["ids"]
         self.assertEqual(flash_json(*command)["ids"], [0, *plain])
+
+    def test_a_tokenizer_from_a_pipe(self):
+        command = f'"{BINARY}" tokenize --tokenizer <(cat "$0/tokenizer.json") hi --json'
+        result = subprocess.run(
+            ["bash", "-c", command, MODEL], capture_output=True, timeout=TIMEOUT
+        )
+        self.assertEqual(
+            json.loads(result.stdout), flash_json("tokenize", MODEL, "hi")
+        )
 
     def test_lines_for_people(self):
         result = flash("tokenize", MODEL, "Once upon")

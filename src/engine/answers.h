@@ -1,0 +1,54 @@
+// What becomes of a request's logits: the next token, its text, and whether it
+// was the last; or the log-probabilities of a score; or the logits themselves.
+//
+// Thread rule: the engine thread.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+#include "text/grammar.h"
+#include "text/tokenizer.h"
+
+namespace mlx_flash {
+
+struct AnswersSetup {
+  int vocab = 0;
+  const Tokenizer* tokenizer = nullptr; // null: no text, ids alone
+  std::vector<TokenId> end_tokens;
+  bool grammars = false; // there is memory for them
+  uint64_t result_bytes = 0; // memory for the candidates of scores
+};
+
+class Answers {
+ public:
+  explicit Answers(AnswersSetup setup) : setup_(std::move(setup)) {}
+
+  // Before the request's first step. Throws Error(invalid_argument |
+  // unsupported) for what it asks for and cannot have.
+  void start(Request& request);
+
+  // The logits behind the request's token at `position` of its sequence.
+  // Throws Error.
+  void take_row(Request& request, size_t position, std::span<float> logits);
+
+  // Ends a generation, with the text that was held back.
+  void end_generation(Request& request, FinishReason reason);
+
+ private:
+  void start_generation(Request& request);
+  void constrain(Request& request);
+  void check_results(const Request& request) const;
+  void next_token(Request& request, std::span<float> logits);
+  void emit(Request& request, const std::string& text);
+  void score_row(Request& request, size_t position, std::span<float> logits);
+
+  const AnswersSetup setup_;
+  std::unique_ptr<Grammar> grammar_; // made when first asked for
+  std::vector<uint32_t> mask_;
+};
+
+} // namespace mlx_flash
