@@ -25,8 +25,15 @@ int verify_streaming(
     const EngineOptions& options,
     const std::function<void(const VerifyCase&)>& on_case);
 
-// Reads the whole model once and writes its checksums to `file`.
+// Reads the whole model once and writes its checksums to `file`. Throws
+// Error(invalid_argument) if the file exists: its sums may be the good ones.
 void write_checksums(
+    const EngineOptions& options,
+    const std::filesystem::path& file);
+
+// Reads the whole model once and compares it with `file`. Returns the first
+// difference, empty without one.
+std::string compare_checksums(
     const EngineOptions& options,
     const std::filesystem::path& file);
 

@@ -21,7 +21,7 @@ void EngineFlags::declare_memory(Flags& flags) {
       "--memory,--ram",
       memory_,
       "SIZE",
-      "Memory to use: 24MB, 4GB, 50% (default: the free)");
+      "24MB, 4GB, 50% of all memory (default: the free)");
 }
 
 void EngineFlags::declare_threads(Flags& flags) {
@@ -33,21 +33,21 @@ void EngineFlags::declare_threads(Flags& flags) {
       "Threads that compute (default: all processors)");
 }
 
-void EngineFlags::declare_plan(Flags& flags) {
+void EngineFlags::declare_plan(Flags& flags, const char* default_context) {
   declare_memory(flags);
   flags.count(
       "--slots",
       slots_,
       1,
       kMany,
-      "Experts in memory (default: as many as fit)");
+      "Experts in memory, at most (default: all that fit)");
   flags.toggle("--resident", resident_, "Keep every expert in memory");
   flags.count(
       "--ctx",
       context_tokens_,
       1,
       kMany,
-      "Tokens of context (default: what is needed)");
+      fmt::format("Tokens of context (default: {})", default_context).c_str());
   flags.count(
       "--prefill-chunk",
       prefill_chunk_,
@@ -59,7 +59,7 @@ void EngineFlags::declare_plan(Flags& flags) {
 }
 
 void EngineFlags::declare_all(Flags& flags) {
-  declare_plan(flags);
+  declare_plan(flags, "what is needed");
   flags.choice(
       "--reader",
       reader_,
@@ -79,7 +79,7 @@ void EngineFlags::declare_all(Flags& flags) {
       "FILE",
       "Compare all reads with this file, from verify");
   flags.group("Messages");
-  flags.toggle("--quiet", quiet_, "Nothing on standard error but errors");
+  flags.toggle("--quiet", quiet_, "No status and no summary on standard error");
   flags.choice(
       "--log-level",
       log_level_,

@@ -16,7 +16,7 @@ class EngineFlags {
   void declare_memory(Flags& flags);
   void declare_threads(Flags& flags);
   // What else decides the plan, the two above included.
-  void declare_plan(Flags& flags);
+  void declare_plan(Flags& flags, const char* default_context);
   // All of them, with what matters only when a model runs.
   void declare_all(Flags& flags);
 

@@ -31,8 +31,7 @@ uint64_t parse_count(
         ErrorCode::invalid_argument,
         "[flags] {} takes a whole number {}, not '{}'",
         name,
-        most == UINT64_MAX ? fmt::format("from {} upwards", least)
-                           : fmt::format("from {} to {}", least, most),
+        fmt::format("from {} to {}", least, most),
         text);
   }
   return value;

@@ -82,8 +82,12 @@ int dispatch(std::vector<std::string> arguments) {
     print_error(main_help(commands));
     return kExitUsage;
   }
+  if (arguments[0] == "help" && arguments.size() > 1) {
+    std::swap(arguments[0], arguments[1]); // help run: run --help
+    arguments[1] = "--help";
+  }
   const std::string name = arguments[0];
-  if (name == "--help" || name == "-h") {
+  if (name == "--help" || name == "-h" || name == "help") {
     return print(main_help(commands));
   }
   if (name == "--version") {

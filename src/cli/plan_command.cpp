@@ -26,7 +26,7 @@ class PlanCommand : public Command {
     engine_.declare_model(flags);
     flags.group("Output");
     flags.toggle("--json", json_, "Print one JSON object");
-    engine_.declare_plan(flags);
+    engine_.declare_plan(flags, "4096 at most");
   }
   int run() override;
 
@@ -51,10 +51,11 @@ std::string table(const Plan& plan) {
   row("budget", format_bytes(plan.budget_bytes));
   text += fmt::format(
       "\nThe budget comes from {}.\n"
-      "{} of {} experts in memory, {} each; a token uses {} in each of {} "
+      "Room for {} of {} experts, {} each; a token uses {} in each of {} "
       "layers.\n"
       "Room for {} tokens of context, {} prompt tokens in a step.\n"
-      "{}: {} is the least that works, {} keeps every expert in memory.\n",
+      "{}: with this context {} is the least that works, and {} keeps every "
+      "expert in memory.\n",
       plan.budget_source,
       plan.slots,
       plan.experts,
@@ -75,11 +76,13 @@ int PlanCommand::run() {
   if (!plan.fits) {
     fail(
         ErrorCode::out_of_budget,
-        "[plan] {} does not fit {} bytes; the smallest budget that works is "
-        "{} bytes",
+        "[plan] {} with {} tokens of context does not fit {} bytes; the "
+        "smallest budget that works is {} bytes ({})",
         plan.model,
+        plan.context_tokens,
         plan.budget_bytes,
-        plan.smallest_budget_bytes);
+        plan.smallest_budget_bytes,
+        format_bytes(plan.smallest_budget_bytes));
   }
   return kExitOk;
 }

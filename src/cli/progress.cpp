@@ -14,7 +14,9 @@ double rate(uint64_t count, double seconds) {
 
 // Of the folder's path, which may end in a slash.
 std::string model_name(const std::string& path) {
-  const auto absolute = std::filesystem::path(path + "/.").lexically_normal();
+  std::error_code error;
+  const auto absolute =
+      std::filesystem::absolute(path + "/.", error).lexically_normal();
   return absolute.parent_path().filename().string();
 }
 
@@ -29,7 +31,7 @@ std::string memory(const Stats& stats) {
 
 std::string loaded_line(const Plan& plan) {
   return fmt::format(
-      "{}: {} of weights, {} of {} experts in memory, budget {} ({})",
+      "{}: {} of weights, room for {} of {} experts, budget {} ({})",
       model_name(plan.model),
       format_bytes(plan.model_bytes),
       plan.slots,
@@ -47,12 +49,14 @@ std::string prefill_line(const Stats& stats, uint64_t prompt_tokens) {
       memory(stats));
 }
 
-std::string decode_line(const Stats& stats) {
+std::string decode_line(const Stats& stats, uint64_t answer_tokens) {
   const uint64_t tokens = stats.decode_tokens;
   const uint64_t hits = stats.decode_expert_hits;
   const uint64_t lookups = hits + stats.decode_expert_misses;
-  std::string line = fmt::format(
-      "{} tok, {:.1f} tok/s", tokens, rate(tokens, stats.decode_seconds));
+  std::string line = fmt::format("{} tok", answer_tokens);
+  if (tokens > 0) {
+    line += fmt::format(", {:.1f} tok/s", rate(tokens, stats.decode_seconds));
+  }
   if (lookups > 0) {
     line += fmt::format(
         " | hits {:.1f} %",
@@ -65,12 +69,12 @@ std::string decode_line(const Stats& stats) {
   return line + " | " + memory(stats);
 }
 
-std::string summary_line(const Stats& end) {
+std::string summary_line(const Stats& end, uint64_t answer_tokens) {
   return fmt::format(
       "prompt {} tokens, {:.1f} tok/s | {}",
       end.prefill_tokens,
       rate(end.prefill_tokens, end.prefill_seconds),
-      decode_line(end));
+      decode_line(end, answer_tokens));
 }
 
 } // namespace mlx_flash::cli

@@ -10,7 +10,7 @@
 
 namespace mlx_flash::cli {
 
-// "tiny-tales-moe: 11.9 MB of weights, 96 of 192 experts in memory, budget
+// "tiny-tales-moe: 11.9 MB of weights, room for 96 of 192 experts, budget
 // 12.0 MB (--memory)".
 std::string loaded_line(const Plan& plan);
 
@@ -19,9 +19,11 @@ std::string prefill_line(const Stats& stats, uint64_t prompt_tokens);
 
 // While text is generated: tokens, rate, hit rate, bytes read per token,
 // memory against budget, all of decoding alone.
-std::string decode_line(const Stats& stats);
+// The answer's first token comes from the prompt's last step, so there is one
+// more than were decoded.
+std::string decode_line(const Stats& stats, uint64_t answer_tokens);
 
 // At the end: the same, and the prompt's.
-std::string summary_line(const Stats& end);
+std::string summary_line(const Stats& end, uint64_t answer_tokens);
 
 } // namespace mlx_flash::cli

@@ -138,6 +138,9 @@ std::vector<TokenId> RunCommand::prompt_ids(const Text* text) const {
     ids = parse_ids(read_input(*ids_file_), *ids_file_);
   } else {
     const std::string prompt = prompt_text();
+    if (prompt.empty()) {
+      fail(ErrorCode::invalid_argument, "[run] the prompt is empty");
+    }
     if (raw_) {
       ids = text->encode(prompt, true);
     } else {
@@ -183,6 +186,13 @@ int RunCommand::run() {
   if (!ids_file_) {
     text = Text::from_model(engine_.model());
   }
+  if (text && !text->has_tokenizer()) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[run] {} has no tokenizer.json, so it takes no text; give token ids "
+        "with --ids, and --json to see what comes",
+        engine_.model());
+  }
   const std::vector<TokenId> prompt = prompt_ids(text.get());
   EngineOptions options =
       engine_.options(prompt.size() + sampling_.max_tokens());
@@ -226,7 +236,7 @@ RunCommand::Answer RunCommand::generate(
         json_ ? StatusLine::Place::in_line : StatusLine::Place::bottom_row,
         [&] {
           const Stats now = engine.stats();
-          return now.decode_tokens > 0 ? decode_line(now)
+          return now.decode_tokens > 0 ? decode_line(now, now.decode_tokens + 1)
                                        : prefill_line(now, prompt.size());
         });
     answer.result =
@@ -254,7 +264,15 @@ int RunCommand::finish(const Answer& answer, Output& output) {
   if (output.reader_gone()) {
     return kExitOk; // it has seen what it wanted
   }
-  note(summary_line(answer.stats));
+  note(summary_line(answer.stats, answer.result.tokens.size()));
+  if (answer.result.finish_reason == FinishReason::length) {
+    const bool all = answer.result.tokens.size() >= answer.options.max_tokens;
+    note(fmt::format(
+        "cut off at {}{}",
+        all ? fmt::format("--max-tokens {}", answer.options.max_tokens)
+            : "the end of the context",
+        sampling_.constrains() ? "; the JSON is not complete" : ""));
+  }
   return answer.result.finish_reason == FinishReason::cancelled ? kExitCancelled
                                                                 : kExitOk;
 }

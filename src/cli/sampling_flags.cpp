@@ -30,7 +30,9 @@ void SamplingFlags::declare(Flags& flags) {
       kMany,
       "Tokens at most (default: 256, or the model's)");
   flags.number(
-      "--temp", temperature_, "Temperature; 0: the most probable token");
+      "--temp,--temperature",
+      temperature_,
+      "Temperature; 0: the most probable token");
   flags.count("--top-k", top_k_, 0, kMany, "Among so many tokens; 0: all");
   flags.number(
       "--top-p", top_p_, "Among the fewest this probable together; 1: all");

@@ -47,7 +47,11 @@ class ScoreCommand : public Command {
 void ScoreCommand::declare(Flags& flags) {
   engine_.declare_model(flags);
   flags.group("Text");
-  flags.text("--text", text_file_, "FILE", "The text; - is standard input");
+  flags.text(
+      "--text",
+      text_file_,
+      "FILE",
+      "The text, to its last byte; - is standard input");
   flags.text(
       "--ids", ids_file_, "FILE", "The text as a JSON list of token ids");
   flags.count(

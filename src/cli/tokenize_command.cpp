@@ -58,7 +58,7 @@ void TokenizeCommand::declare(Flags& flags) {
   flags.text(
       "--ids", ids_file_, "FILE", "With --decode: a JSON list of token ids");
   flags.toggle(
-      "--no-special", no_special_, "Without special tokens, both ways");
+      "--no-special", no_special_, "Add none to a text, show none of ids");
   flags.group("Output");
   flags.toggle("--json", json_, "Print one JSON object");
 }

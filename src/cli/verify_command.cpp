@@ -29,9 +29,14 @@ class VerifyCommand : public Command {
     flags.group("Output");
     flags.text(
         "--write-checksums",
+        new_checksums_,
+        "FILE",
+        "Write checksums of all weights to a new file");
+    flags.text(
+        "--checksums",
         checksums_,
         "FILE",
-        "Write checksums of all weights, check with them");
+        "Compare all weights with these checksums");
     engine_.declare_memory(flags);
     flags.group("Machine");
     engine_.declare_threads(flags);
@@ -40,6 +45,7 @@ class VerifyCommand : public Command {
 
  private:
   EngineFlags engine_;
+  std::optional<std::string> new_checksums_;
   std::optional<std::string> checksums_;
 };
 
@@ -57,10 +63,15 @@ int VerifyCommand::run() {
         result.detail.empty() ? "" : ": ",
         result.detail));
   };
+  if (new_checksums_) {
+    write_checksums(options, *new_checksums_);
+    options.checksums = *new_checksums_;
+    report({"checksums written to " + *new_checksums_, true, ""});
+  }
   if (checksums_) {
-    write_checksums(options, *checksums_);
-    options.checksums = *checksums_;
-    report({"checksums written to " + *checksums_, true, ""});
+    const std::string difference = compare_checksums(options, *checksums_);
+    report(
+        {"all weights against " + *checksums_, difference.empty(), difference});
   }
   verify_streaming(options, report);
   output.write(fmt::format("{} passed, {} failed\n", passed, failed));

@@ -193,9 +193,9 @@ void require_fit(const Plan& plan) {
   }
   fail(
       ErrorCode::out_of_budget,
-      "[plan] {} needs at least {} bytes ({}) for a context of {} tokens, but "
-      "the budget is {} bytes ({}, from {}); give --memory {} or ask for a "
-      "smaller context",
+      "[plan] {} needs at least {} bytes ({}) as it is asked for, with {} "
+      "tokens of context, but the budget is {} bytes ({}, from {}); give "
+      "--memory {} or ask for less (mlx-flash plan shows what takes it)",
       plan.model,
       plan.smallest_budget_bytes,
       format_bytes(plan.smallest_budget_bytes),

@@ -5,6 +5,7 @@
 
 #include "base/align.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "models/registry.h"
 #include "platform/cpu_facts.h"
 #include "platform/memory_facts.h"
@@ -302,6 +303,12 @@ void set_budget(PlanFacts& facts, const EngineOptions& options) {
   if (!options.memory.empty()) {
     facts.budget_bytes = parse_memory_size(options.memory, memory.total_bytes);
     facts.budget_source = "--memory";
+    if (facts.budget_bytes > memory.total_bytes) {
+      log::warn(
+          "[memory] the budget of {} is more than the {} that there are",
+          format_bytes(facts.budget_bytes),
+          format_bytes(memory.total_bytes));
+    }
     return;
   }
   facts.budget_bytes =

@@ -95,7 +95,7 @@ void Scheduler::check_tokens(const Request& request) const {
         length + request.tokens.size(),
         setup_.context_tokens,
         at_limit ? ", the model's own limit" : "",
-        at_limit ? "fewer" : "a larger --ctx or fewer");
+        at_limit ? "fewer tokens" : "a larger --ctx or fewer tokens");
   }
 }
 

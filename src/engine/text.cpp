@@ -121,6 +121,9 @@ std::unique_ptr<Text> Text::from_model(const std::filesystem::path& folder) {
   const auto has = [&](const char* name) {
     return std::filesystem::exists(folder / name, error);
   };
+  if (!std::filesystem::exists(folder, error)) {
+    fail(ErrorCode::not_found, "[text] {} does not exist", folder.string());
+  }
   if (!has("config.json") && !has("tokenizer.json") &&
       !has("tokenizer_config.json")) {
     fail(

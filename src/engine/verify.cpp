@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -146,14 +147,46 @@ int verify_with(
   return failed;
 }
 
+namespace {
+
+// The whole model's sums, and those of `file` if there is one.
+struct Sums {
+  ChecksumTable now;
+  std::optional<ChecksumTable> then;
+
+  Sums(const EngineOptions& options, const std::filesystem::path& file = {}) {
+    const Checkpoint checkpoint = Checkpoint::open(options.model);
+    const ExpertLayout layout(checkpoint);
+    if (!file.empty()) {
+      then = ChecksumTable::load(file, checkpoint);
+    }
+    const auto reader =
+        make_reader(options.reader, checkpoint.files(), reader_options(layout));
+    now = ChecksumTable::compute(checkpoint, layout, *reader);
+  }
+};
+
+} // namespace
+
 void write_checksums(
     const EngineOptions& options,
     const std::filesystem::path& file) {
-  const Checkpoint checkpoint = Checkpoint::open(options.model);
-  const ExpertLayout layout(checkpoint);
-  const auto reader =
-      make_reader(options.reader, checkpoint.files(), reader_options(layout));
-  ChecksumTable::compute(checkpoint, layout, *reader).save(file);
+  std::error_code error;
+  if (std::filesystem::exists(file, error)) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[checksums] {} exists; compare the model with it (--checksums), or "
+        "remove it",
+        file.string());
+  }
+  Sums(options).now.save(file);
+}
+
+std::string compare_checksums(
+    const EngineOptions& options,
+    const std::filesystem::path& file) {
+  const Sums sums(options, file);
+  return sums.now.difference(*sums.then);
 }
 
 } // namespace mlx_flash

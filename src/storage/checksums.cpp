@@ -169,6 +169,22 @@ std::optional<std::string> ChecksumTable::check(
       run->xxh3);
 }
 
+std::string ChecksumTable::difference(const ChecksumTable& then) const {
+  for (const Run& run : then.runs_) {
+    const auto now = std::lower_bound(runs_.begin(), runs_.end(), run);
+    const bool there = now != runs_.end() && now->file == run.file &&
+        now->offset == run.offset && now->bytes == run.bytes;
+    if (!there || now->xxh3 != run.xxh3) {
+      return fmt::format(
+          "[checksums] {}: {} bytes at offset {} are not what they were",
+          files_[run.file].name,
+          run.bytes,
+          run.offset);
+    }
+  }
+  return then.size() == size() ? "" : "[checksums] some runs have no checksum";
+}
+
 // ---- the file ----
 
 void ChecksumTable::save(const std::filesystem::path& path) const {

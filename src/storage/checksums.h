@@ -45,6 +45,10 @@ class ChecksumTable {
   std::optional<std::string>
   check(uint32_t file, uint64_t offset, std::span<const std::byte> bytes) const;
 
+  // The first run of `then` that has other bytes now, in one line with file
+  // and offset; empty without one.
+  std::string difference(const ChecksumTable& then) const;
+
   size_t size() const {
     return runs_.size();
   }

@@ -333,7 +333,9 @@ class Memory(unittest.TestCase):
         self.assertEqual(small["tokens"], large["tokens"])
 
     def test_checksums_are_compared(self):
-        path = temporary_file(self, "")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "sums")
         written = flash("verify", MODEL, "--write-checksums", path)
         self.assertEqual(written.code, OK, written)
         ask = [STORY, "--raw", "--max-tokens", "4"]

@@ -11,6 +11,7 @@ import unittest
 
 from support import (
     BINARY,
+    FAILED,
     IO,
     MODEL,
     NO_BUDGET,
@@ -366,6 +367,8 @@ class Verify(unittest.TestCase):
             sums = os.path.join(folder, "sums")
             written = flash("verify", copy, "--write-checksums", sums)
             self.assertEqual(written.code, OK, written)
+            checked = flash("verify", copy, "--checksums", sums)
+            self.assertEqual(checked.code, OK, checked)
             weights = os.path.join(copy, "model.safetensors")
             os.chmod(weights, 0o644)
             with open(weights, "r+b") as file:
@@ -373,6 +376,12 @@ class Verify(unittest.TestCase):
                 byte = file.read(1)
                 file.seek(-1, os.SEEK_CUR)
                 file.write(bytes([byte[0] ^ 0x10]))
+            again = flash("verify", copy, "--write-checksums", sums)
+            self.assertEqual(again.code, USAGE, again)
+            self.assertIn("exists", again.err)
+            checked = flash("verify", copy, "--checksums", sums)
+            self.assertEqual(checked.code, FAILED, checked)
+            self.assertRegex(checked.out, "FAIL all weights .* offset")
             result = flash(
                 "run", copy, "x", "--raw", "--max-tokens", "4", "--resident",
                 "--checksums", sums,

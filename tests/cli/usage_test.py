@@ -61,6 +61,10 @@ class Help(Usage):
         ).split():
             self.assertRegex(text, rf"--{flag}\b")
 
+    def test_help_is_a_command_too(self):
+        self.assertEqual(flash("help").out, flash("--help").out)
+        self.assertEqual(flash("help", "run").out, flash("run", "--help").out)
+
     def test_version(self):
         result = flash("--version")
         self.assertEqual(result.code, OK)

@@ -211,7 +211,7 @@ impl Tokenizer {
             return Ok(());
         }
         Err(Error::invalid_argument(format!(
-            "token id {id} is not in the vocabulary, whose ids end at {}",
+            "token id {id} is not in the vocabulary of ids below {}",
             self.id_end
         )))
     }
