@@ -51,7 +51,7 @@ std::string main_help(const Commands& commands) {
 Command& find_command(const Commands& commands, const std::string& name) {
   std::vector<std::string> names;
   for (const auto& command : commands) {
-    names.push_back(command->name());
+    names.emplace_back(command->name());
     if (name == command->name()) {
       return *command;
     }

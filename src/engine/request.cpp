@@ -2,7 +2,7 @@
 
 namespace mlx_flash {
 
-std::exception_ptr make_error(ErrorCode code, std::string message) {
+std::exception_ptr make_error(ErrorCode code, const std::string& message) {
   return std::make_exception_ptr(Error(code, message));
 }
 

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -22,7 +23,7 @@
 
 namespace mlx_flash {
 
-std::exception_ptr make_error(ErrorCode code, std::string message);
+std::exception_ptr make_error(ErrorCode code, const std::string& message);
 // What is being thrown, as an Error: MLX throws others.
 std::exception_ptr current_error();
 
@@ -70,7 +71,7 @@ struct Request {
   void end(std::exception_ptr why = nullptr) {
     if (!ended) {
       ended = true;
-      failure = why;
+      failure = std::move(why);
     }
   }
 

@@ -4,6 +4,7 @@
 #include <mlx/transforms.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -20,7 +21,7 @@ void Scheduler::accept(std::shared_ptr<Request> request) {
   } catch (...) {
     request->end(current_error());
   }
-  active_.push_back(request);
+  active_.push_back(std::move(request));
 }
 
 void Scheduler::start(const RequestPtr& request) {

@@ -35,9 +35,11 @@ void StreamedExperts::end_step() {
   }
 }
 
-void StreamedExperts::record_failure(ErrorCode code, std::string message) {
+void StreamedExperts::record_failure(
+    ErrorCode code,
+    const std::string& message) {
   if (!failed()) {
-    error_.emplace(code, std::move(message));
+    error_.emplace(code, message);
   }
 }
 
@@ -89,7 +91,7 @@ bool StreamedExperts::visit_all(
   }
   while (auto fetched = fetcher_.wait()) {
     if (!fetched->lease) {
-      record_failure(ErrorCode::io, std::move(fetched->error));
+      record_failure(ErrorCode::io, fetched->error);
       fetcher_.abandon();
       return false;
     }

@@ -54,7 +54,7 @@ class StreamedExperts : public ExpertSource {
   template <typename Compute>
   bool visit(const std::vector<Wanted>& wanted, const Compute& compute);
   // The first counts.
-  void record_failure(ErrorCode code, std::string message);
+  void record_failure(ErrorCode code, const std::string& message);
 
   const ExpertLayout& layout_;
   const ops::ExpertBank& memory_;

@@ -166,8 +166,9 @@ void reference_rope(
     const float* from = x + v * head_dim;
     float* to = out + v * head_dim;
     for (int64_t i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(positions[v / heads]) *
-          static_cast<double>(frequencies[i]);
+      const int32_t position = positions[v / heads];
+      const double angle =
+          static_cast<double>(position) * static_cast<double>(frequencies[i]);
       const double a = from[i];
       const double b = from[i + half];
       to[i] = static_cast<float>(a * std::cos(angle) - b * std::sin(angle));

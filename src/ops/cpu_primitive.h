@@ -22,8 +22,8 @@ std::vector<mx::array> cpu_primitive(
     const char* name,
     mx::Stream stream,
     std::vector<mx::Shape> shapes,
-    std::vector<mx::Dtype> dtypes,
-    std::vector<mx::array> inputs,
+    const std::vector<mx::Dtype>& dtypes,
+    const std::vector<mx::array>& inputs,
     CpuBody body);
 
 // The same with a single f32 output.

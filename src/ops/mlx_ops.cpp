@@ -40,7 +40,7 @@ mx::array MlxOps::embed(const Linear& table, const std::vector<uint32_t>& ids) {
   const mx::array index(
       ids.begin(), {static_cast<int>(ids.size())}, mx::uint32);
   const MatrixArrays& w = arrays_of(table);
-  const auto weight = mx::take(w.weight, index, 0, stream_);
+  auto weight = mx::take(w.weight, index, 0, stream_);
   if (!w.scales) {
     return weight;
   }
