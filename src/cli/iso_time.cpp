@@ -1,10 +1,10 @@
 #include "cli/iso_time.h"
 
 #include <chrono>
-#include <ctime>
 #include <optional>
 #include <string_view>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 namespace mlx_flash::cli {
@@ -111,14 +111,6 @@ std::optional<int64_t> scan_zone(TimeScanner& in) {
   return sign == '-' ? -offset : offset;
 }
 
-// What local time is ahead of UTC at a moment, in seconds.
-int64_t local_offset(int64_t moment) {
-  const auto time = static_cast<std::time_t>(moment);
-  std::tm local{};
-  localtime_r(&time, &local);
-  return local.tm_gmtoff;
-}
-
 } // namespace
 
 int64_t parse_iso_time(const std::string& text) {
@@ -142,12 +134,7 @@ int64_t parse_iso_time(const std::string& text) {
     return time;
   }
   const int64_t moment = time - *zone;
-  return moment + local_offset(moment);
-}
-
-int64_t local_now() {
-  const auto now = static_cast<int64_t>(std::time(nullptr));
-  return now + local_offset(now);
+  return moment + local_offset_seconds(moment);
 }
 
 } // namespace mlx_flash::cli

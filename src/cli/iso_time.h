@@ -11,7 +11,4 @@ namespace mlx_flash::cli {
 // time, as chat templates want it. Throws Error(invalid_argument).
 int64_t parse_iso_time(const std::string& text);
 
-// The same, now.
-int64_t local_now();
-
 } // namespace mlx_flash::cli

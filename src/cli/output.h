@@ -39,7 +39,6 @@ class Output {
 // Writes a whole answer. Returns the exit code 0, throws as check().
 int print(std::string_view text);
 
-// Writes `text` to a file in place of what it held. Throws Error(io).
 // A file that is known to be writable before there is anything to write. What
 // it holds stays until then.
 class OutputFile {
@@ -50,6 +49,7 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
+  // `text` in place of what the file held.
   void write(std::string_view text);
 
  private:

@@ -1,6 +1,7 @@
 // mlx-flash template: what a chat template makes of a conversation.
 #include <optional>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli/command.h"
 #include "cli/input.h"
@@ -67,7 +68,7 @@ int TemplateCommand::run() {
         ErrorCode::invalid_argument,
         "[template] --context FILE is missing: the template's variables");
   }
-  const int64_t now = now_ ? parse_iso_time(*now_) : local_now();
+  const int64_t now = now_ ? parse_iso_time(*now_) : local_now_seconds();
   const std::string context = read_input(*context_file_);
   const std::string text = model_
       ? Text::from_model(*model_)->render_template(context, now)

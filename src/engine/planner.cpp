@@ -9,6 +9,7 @@
 #include "models/registry.h"
 #include "platform/cpu_facts.h"
 #include "platform/memory_facts.h"
+#include "residency/eviction_policy.h"
 
 namespace mlx_flash {
 
@@ -345,9 +346,7 @@ void validate(const EngineOptions& options) {
   if (options.threads < 0 || options.threads > 1024) {
     refuse_option("threads", std::to_string(options.threads), "0 to 1024");
   }
-  if (options.policy != "efd" && options.policy != "lru") {
-    refuse_option("policy", "'" + options.policy + "'", "efd or lru");
-  }
+  require_policy(options.policy);
   if (options.reader != "auto" && options.reader != "uring" &&
       options.reader != "pread") {
     refuse_option("reader", "'" + options.reader + "'", "auto, uring or pread");

@@ -251,18 +251,13 @@ bool Scheduler::add_part(
 void Scheduler::run(const ops::Batch& batch, const std::vector<Part>& parts) {
   setup_.experts->begin_step(batch.rows());
   advanced_ = false;
-  std::exception_ptr thrown;
-  std::optional<mx::array> hidden;
   try {
-    hidden = setup_.model->forward(batch, *setup_.cache, *setup_.experts);
-    take_logits(parts, *hidden);
+    take_logits(
+        parts, setup_.model->forward(batch, *setup_.cache, *setup_.experts));
   } catch (...) {
-    thrown = std::current_exception();
-  }
-  // A failed read is the better explanation, and ends the source's step.
-  if (thrown) {
+    // A failed read is the better explanation, and ends the source's step.
     setup_.experts->end_step();
-    std::rethrow_exception(thrown);
+    throw;
   }
 }
 

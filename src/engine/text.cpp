@@ -1,7 +1,7 @@
 // The public Text over tokenizer and chat template.
-#include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/read_file.h"
 #include "engine/bounded_json.h"
@@ -11,18 +11,6 @@
 namespace mlx_flash {
 
 using Json = nlohmann::ordered_json;
-
-namespace {
-
-// Seconds since the epoch as a clock on the wall here would count them.
-int64_t local_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
-  return static_cast<int64_t>(now) + local.tm_gmtoff;
-}
-
-} // namespace
 
 ModelText::ModelText(
     std::optional<Tokenizer> tokenizer,
@@ -84,7 +72,7 @@ std::string ModelText::render_chat(std::span<const Message> messages) const {
         {{"role", message.role}, {"content", message.content}});
   }
   try {
-    return render_template(context.dump(), local_now());
+    return render_template(context.dump(), local_now_seconds());
   } catch (const Json::exception&) {
     fail(ErrorCode::invalid_argument, "[chat] a message is not valid UTF-8");
   }

@@ -7,7 +7,8 @@
 // not seen, so whoever knows of such memory says so. The proof that the budget
 // is kept is a run in a memory cgroup of that size.
 //
-// Thread rule: sample() from one thread at a time; the rest from any.
+// Thread rule: sample() and include() from one thread at a time; the rest from
+// any.
 #pragma once
 
 #include <atomic>

@@ -1,7 +1,8 @@
 // Which expert leaves when another needs its slot. A policy ranks; the bank
 // (residency/slot_bank.h) decides what may be evicted at all.
 //
-// A new policy is one file pair, one line in make_policy and one test.
+// A new policy is one file pair, one line in the table of eviction_policy.cpp
+// and one test.
 //
 // Thread rule: used by the step thread only.
 #pragma once
@@ -47,8 +48,9 @@ class EvictionPolicy {
       std::span<const uint8_t> evictable) = 0;
 };
 
-// `name` is "lru" or "efd". Throws Error(invalid_argument) that lists the
-// names for any other.
+// Throws Error(invalid_argument) that lists the names, "efd" and "lru", for any
+// other.
+void require_policy(std::string_view name);
 std::unique_ptr<EvictionPolicy> make_policy(
     std::string_view name,
     const PolicyShape& shape);
