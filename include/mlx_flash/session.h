@@ -1,7 +1,7 @@
 // One token timeline of one user.
 //
 // Thread rule: one thread at a time, except cancel(), which any may call.
-// Must not outlive its engine.
+// Once its engine is closed, its calls throw Error(internal).
 #pragma once
 
 #include <cstdint>

@@ -18,8 +18,8 @@ using Place = std::shared_ptr<std::atomic<int>>;
 class SessionFront : public Session {
  public:
   // `place` is of the sessions that may be open.
-  SessionFront(EngineCore& core, Place place)
-      : core_(core),
+  SessionFront(std::weak_ptr<EngineCore> core, Place place)
+      : core_(std::move(core)),
         place_(std::move(place)),
         timeline_(std::make_shared<Timeline>()) {
     call(make(Request::Kind::open));
@@ -29,7 +29,7 @@ class SessionFront : public Session {
     try {
       call(make(Request::Kind::close));
     } catch (const Error&) {
-      // The engine is closing and takes its sequences with it.
+      // The engine is closing, or gone, and takes its sequences with it.
     }
   }
 
@@ -101,7 +101,7 @@ class SessionFront : public Session {
       const std::shared_ptr<Request>& request,
       const OnText& on_text = {}) {
     const Running running(*this, request);
-    core_.submit(request);
+    submit(request);
     try {
       wait(*request, on_text);
     } catch (...) {
@@ -113,6 +113,14 @@ class SessionFront : public Session {
     if (request->error) {
       std::rethrow_exception(request->error);
     }
+  }
+
+  void submit(const std::shared_ptr<Request>& request) {
+    const auto core = core_.lock();
+    if (!core) {
+      fail(ErrorCode::internal, "[session] its engine has been closed");
+    }
+    core->submit(request);
   }
 
   // A session's call in progress, which cancel() is about.
@@ -162,7 +170,7 @@ class SessionFront : public Session {
     }
   }
 
-  EngineCore& core_;
+  const std::weak_ptr<EngineCore> core_; // expired: the engine is gone
   const Place place_;
   std::shared_ptr<Timeline> timeline_;
   std::mutex mutex_;
@@ -173,30 +181,34 @@ class SessionFront : public Session {
 class EngineFront : public Engine {
  public:
   EngineFront(const EngineOptions& options, const EngineSeams& seams)
-      : core_(options, seams) {}
+      : core_(std::make_shared<EngineCore>(options, seams)) {}
+  ~EngineFront() override {
+    core_->close();
+  }
 
   const Plan& plan() const override {
-    return core_.plan();
+    return core_->plan();
   }
   Stats stats() const override {
-    return core_.stats();
+    return core_->stats();
   }
   const Text& text() const override {
-    return core_.text();
+    return core_->text();
   }
   const SamplingOptions& default_sampling() const override {
-    return core_.defaults().sampling;
+    return core_->defaults().sampling;
   }
   uint64_t default_max_tokens() const override {
-    return core_.defaults().max_new_tokens;
+    return core_->defaults().max_new_tokens;
   }
   uint64_t vocab_size() const override {
-    return static_cast<uint64_t>(core_.vocab_size());
+    return static_cast<uint64_t>(core_->vocab_size());
   }
 
   std::unique_ptr<Session> new_session() override {
-    const Place place(&open_, [](std::atomic<int>* open) { --*open; });
-    if (open_.fetch_add(1) >= kMaxSessions) {
+    const Place place(
+        open_.get(), [open = open_](std::atomic<int>* count) { --*count; });
+    if (open_->fetch_add(1) >= kMaxSessions) {
       fail(
           ErrorCode::invalid_argument,
           "[engine] {} sessions are open, which is the most; end one first",
@@ -206,8 +218,9 @@ class EngineFront : public Engine {
   }
 
  private:
-  std::atomic<int> open_{0};
-  EngineCore core_;
+  std::shared_ptr<std::atomic<int>> open_ =
+      std::make_shared<std::atomic<int>>(0);
+  std::shared_ptr<EngineCore> core_;
 };
 
 } // namespace

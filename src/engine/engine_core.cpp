@@ -281,6 +281,10 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
 }
 
 EngineCore::~EngineCore() {
+  close();
+}
+
+void EngineCore::close() {
   closing_ = true;
   queue_.close();
   thread_.reset(); // waits

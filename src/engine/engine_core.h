@@ -39,6 +39,10 @@ class EngineCore {
   EngineCore(const EngineOptions& options, const EngineSeams& seams);
   ~EngineCore();
 
+  // Cancels what is running and waits for the engine thread's end. Requests
+  // are refused from here on.
+  void close();
+
   const Plan& plan() const {
     return plan_;
   }

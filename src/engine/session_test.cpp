@@ -354,8 +354,11 @@ TEST_CASE("engine: closing cancels what is running") {
   user.join();
   CHECK(result.finish_reason == FinishReason::cancelled);
   CHECK(result.tokens.size() < 1000);
-  // A session must not outlive its engine; this one is not touched again.
-  (void)session.release();
+  // What is left of the session says so, and can be destroyed.
+  CHECK_THROWS_WITH_AS(
+      session->generate(kPrompt, greedy(1)),
+      doctest::Contains("its engine has been closed"),
+      Error);
 }
 
 TEST_CASE("invariant 7: options that cannot be honoured are refused by name") {
