@@ -36,6 +36,7 @@ struct Stats {
   double load_seconds = 0;
 
   int threads = 0;
+  std::string precision; // "int8", "f32"; "native" on a GPU
   std::string reader; // "uring", "pread" or "memory"
   std::string policy; // "lru", "efd"; "resident" where nothing is streamed
   std::string device; // "cpu" or "gpu"

@@ -67,6 +67,11 @@ void EngineFlags::declare_all(Flags& flags) {
       "How files are read (default: auto)");
   flags.choice(
       "--device", device_, {"cpu", "gpu"}, "What computes (default: cpu)");
+  flags.choice(
+      "--precision",
+      precision_,
+      {"int8", "f32"},
+      "Of activations in products (default: int8)");
   flags.group("Streaming");
   flags.choice(
       "--policy,--cache-policy",
@@ -114,6 +119,7 @@ EngineOptions EngineFlags::options(uint64_t context_tokens) const {
   options.single_session = true;
   options.prefill_chunk = prefill_chunk_.value_or(0);
   options.threads = static_cast<int>(threads_.value_or(0));
+  options.precision = precision_.value_or(options.precision);
   options.reader = reader_.value_or(options.reader);
   options.policy = policy_.value_or(options.policy);
   options.device = device_ == "gpu" ? Device::gpu : Device::cpu;

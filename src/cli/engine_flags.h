@@ -36,6 +36,7 @@ class EngineFlags {
   std::optional<std::string> memory_;
   std::optional<uint64_t> slots_;
   std::optional<uint64_t> threads_;
+  std::optional<std::string> precision_;
   std::optional<std::string> reader_;
   std::optional<std::string> policy_;
   std::optional<std::string> device_;

@@ -37,6 +37,7 @@ Json of(const Stats& stats) {
       {"peak_bytes", stats.peak_bytes},
       {"load_seconds", stats.load_seconds},
       {"threads", stats.threads},
+      {"precision", stats.precision},
       {"reader", stats.reader},
       {"policy", stats.policy},
       {"device", stats.device},

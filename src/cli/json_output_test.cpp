@@ -61,6 +61,7 @@ TEST_CASE("json output: a run has its fields, and every statistic") {
           "peak_bytes",
           "planned_bytes",
           "policy",
+          "precision",
           "prefill_seconds",
           "prefill_tokens",
           "prompt_steps",

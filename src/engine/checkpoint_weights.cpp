@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "platform/large_pages.h"
 
 namespace mlx_flash {
 
@@ -118,7 +119,9 @@ ops::DeviceBuffer CheckpointWeights::allocate(
     uint64_t bytes,
     uint64_t alignment) {
   charges_.push_back(budget_.charge(account, bytes));
-  return ops::DeviceBuffer(bytes, alignment);
+  ops::DeviceBuffer buffer(bytes, alignment);
+  prefer_large_pages(buffer.span());
+  return buffer;
 }
 
 CheckpointWeights::~CheckpointWeights() {

@@ -13,12 +13,24 @@
 #include "engine/planner.h"
 #include "models/registry.h"
 #include "models/resident_experts.h"
+#include "platform/large_pages.h"
 #include "platform/memory_facts.h"
 #include "residency/eviction_policy.h"
 
 namespace mlx_flash {
 
 namespace mx = ops::mx;
+
+namespace {
+
+std::string precision_name(const EngineOptions& options) {
+  if (options.device == Device::gpu) {
+    return "native";
+  }
+  return options.precision == "auto" ? "int8" : options.precision;
+}
+
+} // namespace
 
 struct EngineCore::Machine {
   std::unique_ptr<Reader> reader;
@@ -105,7 +117,10 @@ void EngineCore::Machine::make_ops(
     // MLX would keep freed buffers for later ones, beyond any account. The
     // system's allocator is as fast here.
     mx::set_cache_limit(0);
-    ops = std::make_unique<ops::CpuOps>(resolved_threads(options.threads));
+    ops = std::make_unique<ops::CpuOps>(
+        resolved_threads(options.threads),
+        precision_name(options) == "f32" ? kernels::Precision::f32
+                                         : kernels::Precision::int8);
   } else if (mx::is_available(mx::Device::gpu)) {
     mx::set_cache_limit(plan_bytes(plan, Account::activations));
     ops = std::make_unique<ops::MlxOps>(mx::Device::gpu, mx::bfloat16);
@@ -150,6 +165,7 @@ void EngineCore::Machine::make_streaming(
   const size_t pitch = plan.slot_bytes;
   memory.emplace(ops::ExpertBank{
       ops::DeviceBuffer(pitch * plan.slots, 4096), pitch, plan.slots});
+  prefer_large_pages(memory->memory.span());
   policy = make_policy(
       options.policy,
       {static_cast<uint32_t>(plan.slots),
@@ -405,6 +421,7 @@ Stats EngineCore::stats() const {
   stats.planned_bytes = plan_.planned_bytes;
   stats.peak_bytes = memory_watch_.peak_bytes();
   stats.threads = resolved_threads(options_.threads);
+  stats.precision = precision_name(options_);
   stats.policy = options_.resident ? "resident" : options_.policy;
   stats.device = options_.device == Device::cpu ? "cpu" : "gpu";
   return stats;

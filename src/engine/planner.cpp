@@ -346,6 +346,18 @@ void validate(const EngineOptions& options) {
   if (options.threads < 0 || options.threads > 1024) {
     refuse_option("threads", std::to_string(options.threads), "0 to 1024");
   }
+  if (options.precision != "auto" && options.precision != "int8" &&
+      options.precision != "f32") {
+    refuse_option(
+        "precision", "'" + options.precision + "'", "auto, int8 or f32");
+  }
+  if (options.precision != "auto" && options.device == Device::gpu) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[engine] precision {} is a choice of the CPU device; a GPU computes "
+        "in the checkpoint's own type",
+        options.precision);
+  }
   require_policy(options.policy);
   if (options.reader != "auto" && options.reader != "uring" &&
       options.reader != "pread") {

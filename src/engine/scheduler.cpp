@@ -251,14 +251,8 @@ bool Scheduler::add_part(
 void Scheduler::run(const ops::Batch& batch, const std::vector<Part>& parts) {
   setup_.experts->begin_step(batch.rows());
   advanced_ = false;
-  try {
-    take_logits(
-        parts, setup_.model->forward(batch, *setup_.cache, *setup_.experts));
-  } catch (...) {
-    // A failed read is the better explanation, and ends the source's step.
-    setup_.experts->end_step();
-    throw;
-  }
+  take_logits(
+      parts, setup_.model->forward(batch, *setup_.cache, *setup_.experts));
 }
 
 void Scheduler::take_logits(
@@ -291,7 +285,6 @@ void Scheduler::take_logits(
   } else {
     logits = logits_of(0);
   }
-  setup_.experts->end_step();
   advance(parts);
   const size_t vocab = setup_.model->shape().vocab;
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -29,20 +29,6 @@ void StreamedExperts::begin_step(int rows) {
   bank_.begin_step(static_cast<uint32_t>(rows));
 }
 
-void StreamedExperts::end_step() {
-  if (failed()) {
-    throw *std::exchange(error_, std::nullopt);
-  }
-}
-
-void StreamedExperts::record_failure(
-    ErrorCode code,
-    const std::string& message) {
-  if (!failed()) {
-    error_.emplace(code, message);
-  }
-}
-
 // Starts as many of the missing experts as there are slots for.
 void StreamedExperts::start_missing() {
   const size_t before = started_;
@@ -55,11 +41,11 @@ void StreamedExperts::start_missing() {
 }
 
 template <typename Compute>
-bool StreamedExperts::visit(
+void StreamedExperts::visit(
     const std::vector<Wanted>& wanted,
     const Compute& compute) {
   try {
-    return visit_all(wanted, compute);
+    visit_all(wanted, compute);
   } catch (...) {
     fetcher_.abandon();
     ready_.clear();
@@ -67,8 +53,40 @@ bool StreamedExperts::visit(
   }
 }
 
+// Some at a time: what is computed gives its slots back, and the reader is
+// looked after in between.
 template <typename Compute>
-bool StreamedExperts::visit_all(
+void StreamedExperts::compute_ready(const Compute& compute) {
+  constexpr uint32_t kRowsAtOnce = 32;
+  while (!ready_.empty()) {
+    size_t first = ready_.size() - 1;
+    uint32_t rows = ready_[first].rows;
+    while (first > 0 && rows + ready_[first - 1].rows <= kRowsAtOnce) {
+      rows += ready_[--first].rows;
+    }
+    compute(std::span<const Ready>(ready_).subspan(first));
+    // Releases the slots.
+    ready_.erase(ready_.begin() + static_cast<ptrdiff_t>(first), ready_.end());
+    start_missing();
+    fetcher_.pump(); // a reader's depth is less than a layer's reads
+  }
+}
+
+// Makes what was fetched ready.
+void StreamedExperts::take(Fetched fetched) {
+  if (!fetched.lease) {
+    throw Error(ErrorCode::io, fetched.error);
+  }
+  const auto want =
+      std::find_if(missing_.begin(), missing_.end(), [&](const Wanted& w) {
+        return w.key == fetched.key;
+      });
+  MLX_FLASH_CHECK(want != missing_.end());
+  ready_.push_back({want->group, want->rows, std::move(*fetched.lease)});
+}
+
+template <typename Compute>
+void StreamedExperts::visit_all(
     const std::vector<Wanted>& wanted,
     const Compute& compute) {
   ready_.clear();
@@ -77,106 +95,43 @@ bool StreamedExperts::visit_all(
   // Everything present is pinned before anything is evicted.
   for (const Wanted& want : wanted) {
     if (auto lease = bank_.try_lease(want.key, want.rows)) {
-      ready_.push_back({want.group, std::move(*lease)});
+      ready_.push_back({want.group, want.rows, std::move(*lease)});
     } else {
       missing_.push_back(want);
     }
   }
   start_missing();
-  while (!ready_.empty()) {
-    compute(ready_.back().group, ready_.back().lease.slot());
-    ready_.pop_back(); // releases the slot
-    start_missing();
-    fetcher_.pump(); // a reader's depth is less than a layer's reads
-  }
+  compute_ready(compute);
   while (auto fetched = fetcher_.wait()) {
-    if (!fetched->lease) {
-      record_failure(ErrorCode::io, fetched->error);
-      fetcher_.abandon();
-      return false;
-    }
-    const auto want =
-        std::find_if(missing_.begin(), missing_.end(), [&](const Wanted& w) {
-          return w.key == fetched->key;
-        });
-    MLX_FLASH_CHECK(want != missing_.end());
-    compute(want->group, fetched->lease->slot());
-    fetched->lease.reset();
-    start_missing();
+    do {
+      take(std::move(*fetched));
+    } while ((fetched = fetcher_.poll()));
+    compute_ready(compute);
   }
   MLX_FLASH_CHECK(started_ == missing_.size());
-  return true;
 }
 
 mx::array CpuStreamedExperts::forward(
     int layer,
     const mx::array& x,
     const ops::Routing& routing) {
-  return ops::cpu_primitive(
-      "StreamedExperts",
-      ops_.stream(),
-      x.shape(),
-      {x, routing.ids, routing.weights},
-      [this, layer](
-          const std::vector<mx::array>& in, std::vector<mx::array>& out) {
-        run(layer, in, out[0]);
-      });
-}
-
-// A primitive must not throw.
-void CpuStreamedExperts::run(
-    int layer,
-    const std::vector<mx::array>& in,
-    mx::array& out) {
-  try {
-    run_layer(layer, in, out);
-  } catch (const std::exception& error) {
-    record_failure(
-        ErrorCode::internal, fmt::format("[experts] {}", error.what()));
-    std::memset(out.data<float>(), 0, out.nbytes());
-  }
-}
-
-void CpuStreamedExperts::run_layer(
-    int layer,
-    const std::vector<mx::array>& in,
-    mx::array& out) {
-  ops::CpuWorkspace& ws = *ops_.workspace();
-  float* result = out.data<float>();
-  // After an error the rest of the step is computed on zeros and thrown away.
-  if (failed()) {
-    std::memset(result, 0, out.nbytes());
-    return;
-  }
   const LayerExperts& experts = *layout_.layer(static_cast<uint16_t>(layer));
-  ops::ExpertPass& pass = ws.experts;
-  pass.begin(
-      in[0].data<float>(),
-      in[1].data<uint32_t>(),
-      in[2].data<float>(),
-      in[0].shape(0),
-      in[1].shape(1),
-      in[0].shape(1),
-      experts.experts);
+  const ops::ExpertPass& pass =
+      ops_.begin_experts(record(layer), experts.experts, x, routing);
   wanted_.clear();
   for (uint32_t g = 0; g < pass.groups().size(); ++g) {
     const auto& group = pass.groups()[g];
     wanted_.push_back(
         {g, {experts.layer, static_cast<uint16_t>(group.expert)}, group.rows});
   }
-  const auto compute = [&](uint32_t group, uint32_t slot) {
-    pass.compute(
-        ws.pool,
-        ws.scratch,
-        pass.groups()[group],
-        record(layer),
-        memory_.slot(slot));
-  };
-  if (visit(wanted_, compute)) {
-    pass.combine(ws.pool, result);
-  } else {
-    std::memset(result, 0, out.nbytes());
-  }
+  visit(wanted_, [&](std::span<const Ready> ready) {
+    present_.clear();
+    for (const Ready& expert : ready) {
+      present_.push_back({expert.group, memory_.slot(expert.lease.slot())});
+    }
+    ops_.compute_experts(present_);
+  });
+  return ops_.combine_experts();
 }
 
 mx::array MlxStreamedExperts::forward(
@@ -184,9 +139,6 @@ mx::array MlxStreamedExperts::forward(
     const mx::array& x,
     const ops::Routing& routing) {
   mx::eval(x, routing.ids, routing.weights);
-  if (failed()) {
-    return mx::zeros_like(x);
-  }
   const LayerExperts& experts = *layout_.layer(static_cast<uint16_t>(layer));
   const int pairs = static_cast<int>(routing.ids.size());
   const int k = routing.ids.shape(1);
@@ -214,7 +166,7 @@ mx::array MlxStreamedExperts::forward(
   // One slot as a bank of its own: an operation over all of them would touch
   // those that are being read into.
   const ops::ExpertBank one{memory_.memory, memory_.pitch, 1};
-  const bool complete = visit(wanted, [&](uint32_t expert, uint32_t slot) {
+  const auto compute = [&](uint32_t expert, uint32_t slot) {
     const auto& rows = rows_of[expert];
     const int n = static_cast<int>(rows.size());
     parts.push_back(ops_.expert_rows(
@@ -226,10 +178,12 @@ mx::array MlxStreamedExperts::forward(
     for (const int32_t pair : pairs_of[expert]) {
       place[pair] = done++;
     }
+  };
+  visit(wanted, [&](std::span<const Ready> ready) {
+    for (const Ready& expert : ready) {
+      compute(expert.group, expert.lease.slot());
+    }
   });
-  if (!complete) {
-    return mx::zeros_like(x);
-  }
   return ops_.combine(parts, place, routing.weights);
 }
 

@@ -7,17 +7,14 @@
 // any prompt. Results land in rows of their own and are added up in router
 // order: the same bits as ResidentExperts.
 //
-// Thread rule: constructed, begin_step() and end_step() on the engine thread;
-// on the CPU the layers run on MLX's stream worker while the engine thread
-// waits for them. Never both at once, so nothing here locks.
+// Thread rule: the engine thread.
 #pragma once
 
 #include <map>
 #include <optional>
-#include <string>
+#include <span>
 #include <vector>
 
-#include "base/error.h"
 #include "models/expert_source.h"
 #include "ops/cpu_ops.h"
 #include "ops/mlx_ops.h"
@@ -38,7 +35,6 @@ class StreamedExperts : public ExpertSource {
   ~StreamedExperts() override = default;
 
   void begin_step(int rows) override;
-  void end_step() override;
 
  protected:
   // A lookup of one layer's experts that came with `rows` rows each.
@@ -48,13 +44,18 @@ class StreamedExperts : public ExpertSource {
     uint32_t rows = 0;
   };
 
-  // Calls compute(group, slot) for every wanted expert, in the order in which
-  // they are at hand. False when one could not be read; end_step() says why.
-  // What `compute` throws is passed on, with nothing left in flight.
+  // An expert that is at hand.
+  struct Ready {
+    uint32_t group = 0;
+    uint32_t rows = 0;
+    SlotBank::Lease lease;
+  };
+
+  // Calls compute(span of Ready) until it has had every wanted expert, in the
+  // order in which they are at hand. Throws Error(io) when one could not be
+  // read, and what `compute` throws, with nothing left in flight.
   template <typename Compute>
-  bool visit(const std::vector<Wanted>& wanted, const Compute& compute);
-  // The first counts.
-  void record_failure(ErrorCode code, const std::string& message);
+  void visit(const std::vector<Wanted>& wanted, const Compute& compute);
 
   const ExpertLayout& layout_;
   const ops::ExpertBank& memory_;
@@ -62,31 +63,25 @@ class StreamedExperts : public ExpertSource {
   const ops::ExpertRecord& record(int layer) const {
     return records_.at(layer);
   }
-  bool failed() const {
-    return error_.has_value();
-  }
 
  private:
-  struct Ready {
-    uint32_t group;
-    SlotBank::Lease lease;
-  };
-
   template <typename Compute>
-  bool visit_all(const std::vector<Wanted>& wanted, const Compute& compute);
+  void visit_all(const std::vector<Wanted>& wanted, const Compute& compute);
+  template <typename Compute>
+  void compute_ready(const Compute& compute);
   void start_missing();
+  void take(Fetched fetched);
 
   SlotBank& bank_;
   ExpertFetcher& fetcher_;
   std::map<int, ops::ExpertRecord> records_;
-  std::optional<Error> error_; // the step's first
   // Of the layer in progress; kept for their memory.
   std::vector<Ready> ready_;
   std::vector<Wanted> missing_;
   size_t started_ = 0; // of missing_
 };
 
-// On the CPU back-end: a layer is one primitive of the lazy graph.
+// On the CPU back-end.
 class CpuStreamedExperts : public StreamedExperts {
  public:
   CpuStreamedExperts(
@@ -103,15 +98,9 @@ class CpuStreamedExperts : public StreamedExperts {
       const ops::Routing& routing) override;
 
  private:
-  void
-  run(int layer, const std::vector<ops::mx::array>& in, ops::mx::array& out);
-  void run_layer(
-      int layer,
-      const std::vector<ops::mx::array>& in,
-      ops::mx::array& out);
-
   ops::CpuOps& ops_;
   std::vector<Wanted> wanted_;
+  std::vector<ops::ExpertPass::Present> present_;
 };
 
 // On stock MLX operations: the router's ids are computed first, and each wave

@@ -60,10 +60,6 @@ void rotate_pairs(
   }
 }
 
-void swiglu_part(const float* gate, const float* up, int64_t n, float* out) {
-  map_pairs(Swiglu(), gate, up, n, out);
-}
-
 struct Sum {
   HWY_INLINE Floats operator()(Floats a, Floats b) const {
     return hn::Add(a, b);
@@ -102,7 +98,6 @@ namespace mlx_flash::kernels {
 
 HWY_EXPORT(normalize_row);
 HWY_EXPORT(rotate_pairs);
-HWY_EXPORT(swiglu_part);
 HWY_EXPORT(add_part);
 HWY_EXPORT(combine_row);
 
@@ -115,37 +110,18 @@ int64_t rows_per_chunk(int64_t elements_per_row) {
   return 1 + kElementsPerChunk / std::max<int64_t>(elements_per_row, 1);
 }
 
-// Angles whose cosines and sines are kept at a time.
-constexpr int64_t kAngles = 64;
-
 void rotate_row(
     const float* x,
-    int32_t position,
-    const float* frequencies,
+    const float* cosines,
+    const float* sines,
     int64_t heads,
     int64_t head_dim,
     int64_t dims,
     float* out) {
   const int64_t half = dims / 2;
-  float cosines[kAngles];
-  float sines[kAngles];
-  for (int64_t first = 0; first < half; first += kAngles) {
-    const int64_t n = std::min(kAngles, half - first);
-    for (int64_t i = 0; i < n; ++i) {
-      const double angle = static_cast<double>(position) *
-          static_cast<double>(frequencies[first + i]);
-      cosines[i] = static_cast<float>(std::cos(angle));
-      sines[i] = static_cast<float>(std::sin(angle));
-    }
-    for (int64_t h = 0; h < heads; ++h) {
-      HWY_DYNAMIC_DISPATCH(rotate_pairs)(
-          x + h * head_dim + first,
-          half,
-          cosines,
-          sines,
-          n,
-          out + h * head_dim + first);
-    }
+  for (int64_t h = 0; h < heads; ++h) {
+    HWY_DYNAMIC_DISPATCH(rotate_pairs)(
+        x + h * head_dim, half, cosines, sines, half, out + h * head_dim);
   }
   if (x != out && dims < head_dim) {
     for (int64_t h = 0; h < heads; ++h) {
@@ -176,11 +152,33 @@ void rms_norm(
   pool.parallel_for(rows, rows_per_chunk(n), body);
 }
 
+void rope_angles(
+    ThreadPool& pool,
+    const int32_t* positions,
+    const float* frequencies,
+    int64_t rows,
+    int64_t pairs,
+    float* cosines,
+    float* sines) {
+  const auto body = [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t i = 0; i < pairs; ++i) {
+        const double angle = static_cast<double>(positions[r]) *
+            static_cast<double>(frequencies[i]);
+        cosines[r * pairs + i] = static_cast<float>(std::cos(angle));
+        sines[r * pairs + i] = static_cast<float>(std::sin(angle));
+      }
+    }
+  };
+  // An angle costs about as much as a hundred elements.
+  pool.parallel_for(rows, rows_per_chunk(100 * pairs), body);
+}
+
 void rope(
     ThreadPool& pool,
     const float* x,
-    const int32_t* positions,
-    const float* frequencies,
+    const float* cosines,
+    const float* sines,
     int64_t rows,
     int64_t heads,
     int64_t head_dim,
@@ -191,29 +189,15 @@ void rope(
     for (int64_t r = begin; r < end; ++r) {
       rotate_row(
           x + r * size,
-          positions[r],
-          frequencies,
+          cosines + r * (dims / 2),
+          sines + r * (dims / 2),
           heads,
           head_dim,
           dims,
           out + r * size);
     }
   };
-  // An angle costs about as much as a hundred elements.
-  pool.parallel_for(rows, rows_per_chunk(size + 50 * dims), body);
-}
-
-void swiglu(
-    ThreadPool& pool,
-    const float* gate,
-    const float* up,
-    int64_t n,
-    float* out) {
-  const auto body = [&](int64_t begin, int64_t end, int) {
-    HWY_DYNAMIC_DISPATCH(swiglu_part)(
-        gate + begin, up + begin, end - begin, out + begin);
-  };
-  pool.parallel_for(n, kElementsPerChunk, body);
+  pool.parallel_for(rows, rows_per_chunk(size), body);
 }
 
 void add(

@@ -20,30 +20,32 @@ void rms_norm(
     int64_t n,
     float* out);
 
+// cosines, sines: [rows, pairs] of positions[r] * frequencies[i], computed in
+// double precision. One table serves every layer of a step.
+void rope_angles(
+    ThreadPool& pool,
+    const int32_t* positions,
+    const float* frequencies,
+    int64_t rows,
+    int64_t pairs,
+    float* cosines,
+    float* sines);
+
 // Rotary embedding in halves ("non-traditional"): for i < dims / 2,
-//   a = x[i], b = x[i + dims / 2], angle = position * frequencies[i]
-//   out[i] = a cos - b sin, out[i + dims / 2] = a sin + b cos
+//   a = x[i], b = x[i + dims / 2]
+//   out[i] = a cos[i] - b sin[i], out[i + dims / 2] = a sin[i] + b cos[i]
 // and dimensions from `dims` up are copied. (Su et al., "RoFormer", 2021.)
-// x, out: [rows, heads, head_dim]; may be the same memory. positions: [rows],
-// from 0. frequencies: [dims / 2]. Angles are computed in double precision.
+// x, out: [rows, heads, head_dim]; may be the same memory. cosines, sines:
+// [rows, dims / 2], from rope_angles().
 void rope(
     ThreadPool& pool,
     const float* x,
-    const int32_t* positions,
-    const float* frequencies,
+    const float* cosines,
+    const float* sines,
     int64_t rows,
     int64_t heads,
     int64_t head_dim,
     int64_t dims,
-    float* out);
-
-// out[i] = silu(gate[i]) * up[i], silu(a) = a / (1 + exp(-a)). exp is our own
-// with relative error below 2e-7, the same on every row.
-void swiglu(
-    ThreadPool& pool,
-    const float* gate,
-    const float* up,
-    int64_t n,
     float* out);
 
 // out[i] = a[i] + b[i]; out may be a or b.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/product.h"
 #include "kernels/test_support.h"
 
 namespace mlx_flash::kernels {
@@ -75,6 +76,31 @@ TEST_CASE("rms_norm: a row's bits are its own; in place is the same") {
   });
 }
 
+struct Angles {
+  std::vector<float> cosines;
+  std::vector<float> sines;
+};
+
+Angles angles_of(
+    ThreadPool& pool,
+    const int32_t* positions,
+    int64_t rows,
+    const std::vector<float>& frequencies) {
+  const auto pairs = static_cast<int64_t>(frequencies.size());
+  Angles angles;
+  angles.cosines.resize(static_cast<size_t>(rows * pairs));
+  angles.sines.resize(angles.cosines.size());
+  rope_angles(
+      pool,
+      positions,
+      frequencies.data(),
+      rows,
+      pairs,
+      angles.cosines.data(),
+      angles.sines.data());
+  return angles;
+}
+
 TEST_CASE("rope: near the reference, also at position 100,000") {
   const uint64_t seed = 33;
   CAPTURE(seed);
@@ -105,11 +131,12 @@ TEST_CASE("rope: near the reference, also at position 100,000") {
       auto x = random_floats(rng, 7 * s.heads * s.head_dim);
       std::vector<float> out(x.size());
       std::vector<float> expected(x.size());
+      const auto angles = angles_of(pool, positions, 7, frequencies);
       rope(
           pool,
           x.data(),
-          positions,
-          frequencies.data(),
+          angles.cosines.data(),
+          angles.sines.data(),
           7,
           s.heads,
           s.head_dim,
@@ -128,8 +155,8 @@ TEST_CASE("rope: near the reference, also at position 100,000") {
       rope(
           pool,
           x.data(),
-          positions,
-          frequencies.data(),
+          angles.cosines.data(),
+          angles.sines.data(),
           7,
           s.heads,
           s.head_dim,
@@ -154,11 +181,12 @@ TEST_CASE("rope: a row's bits do not depend on the other rows") {
     }
     const auto x = random_floats(rng, kRows * kSize);
     std::vector<float> all(x.size());
+    const auto angles = angles_of(three, positions.data(), kRows, frequencies);
     rope(
         three,
         x.data(),
-        positions.data(),
-        frequencies.data(),
+        angles.cosines.data(),
+        angles.sines.data(),
         kRows,
         2,
         64,
@@ -166,11 +194,13 @@ TEST_CASE("rope: a row's bits do not depend on the other rows") {
         all.data());
     for (int64_t r = 0; r < kRows; ++r) {
       std::vector<float> row(kSize);
+      const auto own =
+          angles_of(one, &positions[static_cast<size_t>(r)], 1, frequencies);
       rope(
           one,
           x.data() + r * kSize,
-          &positions[static_cast<size_t>(r)],
-          frequencies.data(),
+          own.cosines.data(),
+          own.sines.data(),
           1,
           2,
           64,
@@ -179,6 +209,11 @@ TEST_CASE("rope: a row's bits do not depend on the other rows") {
       REQUIRE(same_bits(row.data(), all.data() + r * kSize, kSize));
     }
   });
+}
+
+void swiglu(const float* gate, const float* up, int64_t n, float* out) {
+  std::copy_n(gate, n, out);
+  gate_products(up, n, out);
 }
 
 TEST_CASE("swiglu: within a few roundings of the reference") {
@@ -196,7 +231,7 @@ TEST_CASE("swiglu: within a few roundings of the reference") {
     std::vector<float> out(gate.size());
     std::vector<float> expected(gate.size());
     const auto n = static_cast<int64_t>(gate.size());
-    swiglu(pool, gate.data(), up.data(), n, out.data());
+    swiglu(gate.data(), up.data(), n, out.data());
     reference_swiglu(gate.data(), up.data(), n, expected.data());
     check_close(out, expected, 3.5e-7, 1e-37);
   });
@@ -222,7 +257,7 @@ TEST_CASE("swiglu: extremes are what silu tends to, and NaN is NaN") {
     constexpr int64_t kN = std::size(gate);
     const std::vector<float> up(kN, 1.0f);
     float out[kN];
-    swiglu(pool, gate, up.data(), kN, out);
+    swiglu(gate, up.data(), kN, out);
     CHECK(out[0] == 0.0f);
     CHECK(out[1] == 0.0f);
     CHECK(out[2] == 90.0f);
@@ -247,12 +282,12 @@ TEST_CASE("swiglu and add: an element's bits do not depend on its place") {
     const auto b = random_floats(rng, kN);
     std::vector<float> gated(kN);
     std::vector<float> sums(kN);
-    swiglu(three, a.data(), b.data(), kN, gated.data());
+    swiglu(a.data(), b.data(), kN, gated.data());
     add(three, a.data(), b.data(), kN, sums.data());
     for (int64_t n = 1; n < 40; ++n) {
       const auto at = static_cast<int64_t>(rng.below(kN - 40));
       std::vector<float> part(static_cast<size_t>(n));
-      swiglu(one, a.data() + at, b.data() + at, n, part.data());
+      swiglu(a.data() + at, b.data() + at, n, part.data());
       CHECK(same_bits(part.data(), gated.data() + at, n));
       add(one, a.data() + at, b.data() + at, n, part.data());
       CHECK(same_bits(part.data(), sums.data() + at, n));
@@ -329,7 +364,7 @@ TEST_CASE("elementwise: targets with a fused multiply-add agree bit for bit") {
     const auto weight = random_floats(rng, 77);
     std::vector<float> out(2 * x.size());
     rms_norm(pool, x.data(), weight.data(), 1e-6f, kRows, 77, out.data());
-    swiglu(pool, x.data(), x.data(), kRows * 77, out.data() + x.size());
+    swiglu(x.data(), x.data(), kRows * 77, out.data() + x.size());
     if (first.empty()) {
       first = out;
     }

@@ -57,7 +57,7 @@ struct RandomMatrix {
 };
 
 // Arguments: in, out, bits (16 is bf16), rows, threads.
-void bench_matmul(benchmark::State& state) {
+void bench_matmul(benchmark::State& state, Precision precision) {
   const int64_t in = state.range(0);
   const int64_t out = state.range(1);
   const int64_t rows = state.range(3);
@@ -73,7 +73,7 @@ void bench_matmul(benchmark::State& state) {
   const ConstRows x_rows{x.data(), in, rows, nullptr};
   const MutableRows y_rows{y.data(), out, rows, nullptr};
   for (auto _ : state) {
-    matmul(pool, scratch, w.m, x_rows, y_rows);
+    matmul(pool, scratch, precision, w.m, x_rows, y_rows);
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
   }
@@ -100,7 +100,12 @@ void sizes(benchmark::internal::Benchmark* bench) {
   }
 }
 
-BENCHMARK(bench_matmul)->Apply(sizes)->UseRealTime();
+BENCHMARK_CAPTURE(bench_matmul, f32, Precision::f32)
+    ->Apply(sizes)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(bench_matmul, int8, Precision::int8)
+    ->Apply(sizes)
+    ->UseRealTime();
 
 } // namespace
 } // namespace mlx_flash::kernels

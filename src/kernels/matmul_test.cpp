@@ -5,8 +5,8 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 
-#include "kernels/elementwise.h"
 #include "kernels/test_support.h"
 
 namespace mlx_flash::kernels {
@@ -15,6 +15,8 @@ namespace {
 // Of the magnitudes that are added up. Each block of 32 products is a chain of
 // roundings, and so is the sum of blocks.
 constexpr double kTolerance = 1.5e-6;
+
+constexpr Precision kPrecisions[] = {Precision::f32, Precision::int8};
 
 ConstRows rows_of(const std::vector<float>& x, int64_t n, int64_t count) {
   return {x.data(), n, count, nullptr};
@@ -26,6 +28,7 @@ MutableRows rows_in(std::vector<float>& x, int64_t n, int64_t count) {
 
 // y = x W^T, row by row, one thread.
 std::vector<float> products_of_single_rows(
+    Precision precision,
     const Matrix& w,
     const ConstRows& x) {
   ThreadPool pool(1);
@@ -34,7 +37,7 @@ std::vector<float> products_of_single_rows(
   for (int64_t r = 0; r < x.count; ++r) {
     const ConstRows from{x[r], 0, 1, nullptr};
     const MutableRows to{y.data() + r * w.out, 0, 1, nullptr};
-    matmul(pool, scratch, w, from, to);
+    matmul(pool, scratch, precision, w, from, to);
   }
   return y;
 }
@@ -48,12 +51,13 @@ int64_t random_in(Rng& rng, const WeightKind& kind, int64_t most) {
 }
 
 void check_near_reference(
+    Precision precision,
     const RandomMatrix& w,
     const ConstRows& x,
     const std::vector<float>& y) {
   const int64_t out = w.get().out;
   std::vector<float> expected(y.size());
-  reference_matmul(w.get(), x, rows_in(expected, out, x.count));
+  reference_matmul(precision, w.get(), x, rows_in(expected, out, x.count));
   for (int64_t r = 0; r < x.count; ++r) {
     for (int64_t o = 0; o < out; ++o) {
       const auto at = static_cast<size_t>(r * out + o);
@@ -83,13 +87,17 @@ TEST_CASE("matmul: every weight type is near the reference on every target") {
         const RandomMatrix w(rng, kind, out, in);
         const auto x = random_floats(rng, count * in);
         std::vector<float> y(static_cast<size_t>(count * out));
-        matmul(
-            pool,
-            scratch,
-            w.get(),
-            rows_of(x, in, count),
-            rows_in(y, out, count));
-        check_near_reference(w, rows_of(x, in, count), y);
+        for (const Precision precision : kPrecisions) {
+          CAPTURE(static_cast<int>(precision));
+          matmul(
+              pool,
+              scratch,
+              precision,
+              w.get(),
+              rows_of(x, in, count),
+              rows_in(y, out, count));
+          check_near_reference(precision, w, rows_of(x, in, count), y);
+        }
       }
     }
   });
@@ -122,13 +130,17 @@ TEST_CASE("matmul: the smallest and long, thin matrices") {
         const RandomMatrix w(rng, c.kind, c.out, c.in);
         const auto x = random_floats(rng, count * c.in);
         std::vector<float> y(static_cast<size_t>(count * c.out));
-        matmul(
-            pool,
-            scratch,
-            w.get(),
-            rows_of(x, c.in, count),
-            rows_in(y, c.out, count));
-        check_near_reference(w, rows_of(x, c.in, count), y);
+        for (const Precision precision : kPrecisions) {
+          CAPTURE(static_cast<int>(precision));
+          matmul(
+              pool,
+              scratch,
+              precision,
+              w.get(),
+              rows_of(x, c.in, count),
+              rows_in(y, c.out, count));
+          check_near_reference(precision, w, rows_of(x, c.in, count), y);
+        }
       }
     }
   });
@@ -140,6 +152,7 @@ void check_gathered_rows(
     Rng& rng,
     ThreadPool& pool,
     Scratch& scratch,
+    Precision precision,
     const Matrix& w,
     const std::vector<float>& x,
     int64_t x_stride,
@@ -162,6 +175,7 @@ void check_gathered_rows(
   matmul(
       pool,
       scratch,
+      precision,
       w,
       {x.data(), x_stride, count, from.data()},
       {y.data(), y_stride, count, to.data()});
@@ -195,15 +209,28 @@ TEST_CASE("matmul: a row's bits do not depend on other rows or on threads") {
       const int64_t stride = in + 3;
       const RandomMatrix w(rng, kind, out, in);
       const auto x = random_floats(rng, kCount * stride);
-      const auto singles =
-          products_of_single_rows(w.get(), {x.data(), stride, kCount, nullptr});
-      for (int64_t count = 1; count <= kCount; ++count) {
-        ThreadPool& pool = count % 3 == 0 ? three : count % 3 == 1 ? two : one;
-        check_gathered_rows(
-            rng, pool, scratch, w.get(), x, stride, kCount, singles, count);
+      for (const Precision precision : kPrecisions) {
+        CAPTURE(static_cast<int>(precision));
+        const auto singles = products_of_single_rows(
+            precision, w.get(), {x.data(), stride, kCount, nullptr});
+        const auto check = [&](ThreadPool& pool, int64_t count) {
+          check_gathered_rows(
+              rng,
+              pool,
+              scratch,
+              precision,
+              w.get(),
+              x,
+              stride,
+              kCount,
+              singles,
+              count);
+        };
+        for (int64_t count = 1; count <= kCount; ++count) {
+          check(count % 3 == 0 ? three : count % 3 == 1 ? two : one, count);
+        }
+        check(two, 300);
       }
-      check_gathered_rows(
-          rng, two, scratch, w.get(), x, stride, kCount, singles, 300);
     }
   });
 }
@@ -219,27 +246,29 @@ TEST_CASE("matmul: a large product has the bits of its rows, on any threads") {
     constexpr int64_t kCount = 150;
     const RandomMatrix w(rng, kind, kOut, kIn);
     const auto x = random_floats(rng, kCount * kIn);
-    const auto singles =
-        products_of_single_rows(w.get(), rows_of(x, kIn, kCount));
-    for (const int threads : {1, 2, 3}) {
-      CAPTURE(threads);
-      ThreadPool pool(threads);
-      Scratch scratch;
-      std::vector<float> y(singles.size());
-      matmul(
-          pool,
-          scratch,
-          w.get(),
-          rows_of(x, kIn, kCount),
-          rows_in(y, kOut, kCount));
-      CHECK(same_bits(y.data(), singles.data(), kCount * kOut));
+    for (const Precision precision : kPrecisions) {
+      const auto singles =
+          products_of_single_rows(precision, w.get(), rows_of(x, kIn, kCount));
+      for (const int threads : {1, 2, 3}) {
+        CAPTURE(threads);
+        ThreadPool pool(threads);
+        Scratch scratch;
+        std::vector<float> y(singles.size());
+        matmul(
+            pool,
+            scratch,
+            precision,
+            w.get(),
+            rows_of(x, kIn, kCount),
+            rows_in(y, kOut, kCount));
+        CHECK(same_bits(y.data(), singles.data(), kCount * kOut));
+      }
     }
   }
 }
 
 TEST_CASE("matmul: targets with a fused multiply-add give the same bits") {
-  for (const auto& kind : some_weight_kinds()) {
-    CAPTURE(kind.name());
+  const auto check = [](const WeightKind& kind, Precision precision) {
     std::vector<float> first;
     for_each_target([&] {
       if (!has_fused_multiply_add()) {
@@ -249,12 +278,18 @@ TEST_CASE("matmul: targets with a fused multiply-add give the same bits") {
       const int64_t in = random_in(rng, kind, 1000);
       const RandomMatrix w(rng, kind, 50, in);
       const auto x = random_floats(rng, 3 * in);
-      const auto y = products_of_single_rows(w.get(), rows_of(x, in, 3));
+      const auto y =
+          products_of_single_rows(precision, w.get(), rows_of(x, in, 3));
       if (first.empty()) {
         first = y;
       }
       CHECK(same_bits(y.data(), first.data(), 3 * 50));
     });
+  };
+  for (const auto& kind : some_weight_kinds()) {
+    CAPTURE(kind.name());
+    check(kind, Precision::f32);
+    check(kind, Precision::int8);
   }
 }
 
@@ -269,15 +304,19 @@ TEST_CASE("matmul: no row of x, and no more scratch than it says") {
         Scratch scratch;
         const auto x = random_floats(rng, count * 256);
         std::vector<float> y(static_cast<size_t>(count * 90));
-        matmul(
-            pool,
-            scratch,
-            w.get(),
-            rows_of(x, 256, count),
-            rows_in(y, 90, count));
-        CHECK(
-            scratch.bytes() <=
-            4 * matmul_scratch_floats(w.get(), count, threads) + 64);
+        for (const Precision precision : kPrecisions) {
+          matmul(
+              pool,
+              scratch,
+              precision,
+              w.get(),
+              rows_of(x, 256, count),
+              rows_in(y, 90, count));
+          CHECK(
+              scratch.bytes() <=
+              4 * matmul_scratch_floats(w.get(), precision, count, threads) +
+                  64);
+        }
       }
     }
   }
@@ -291,18 +330,58 @@ TEST_CASE("matmul: infinities and NaN stay in the row they came in") {
     Scratch scratch;
     const WeightKind kind{WeightType::affine, 4, 64, ScaleType::bf16};
     const RandomMatrix w(rng, kind, 40, 128);
-    auto x = random_floats(rng, 7 * 128);
-    const auto clean = products_of_single_rows(w.get(), rows_of(x, 128, 7));
+    const auto clean = random_floats(rng, 7 * 128);
+    auto x = clean;
     x[3 * 128 + 5] = std::numeric_limits<float>::quiet_NaN();
     x[5 * 128 + 9] = kInfinity;
-    std::vector<float> y(7 * 40);
-    matmul(pool, scratch, w.get(), rows_of(x, 128, 7), rows_in(y, 40, 7));
-    for (const int64_t r : {0, 1, 2, 4, 6}) {
-      CHECK(same_bits(y.data() + r * 40, clean.data() + r * 40, 40));
+    for (const Precision precision : kPrecisions) {
+      CAPTURE(static_cast<int>(precision));
+      const auto expected =
+          products_of_single_rows(precision, w.get(), rows_of(clean, 128, 7));
+      std::vector<float> y(7 * 40);
+      matmul(
+          pool,
+          scratch,
+          precision,
+          w.get(),
+          rows_of(x, 128, 7),
+          rows_in(y, 40, 7));
+      for (const int64_t r : {0, 1, 2, 4, 6}) {
+        CHECK(same_bits(y.data() + r * 40, expected.data() + r * 40, 40));
+      }
+      CHECK(std::isnan(y[3 * 40]));
+      CHECK(!std::isfinite(y[5 * 40]));
     }
-    CHECK(std::isnan(y[3 * 40]));
-    CHECK(!std::isfinite(y[5 * 40]));
   });
+}
+
+TEST_CASE("matmuls: each product has the bits that it has alone") {
+  ThreadPool pool(2);
+  Rng rng(22);
+  Scratch scratch;
+  constexpr int64_t kIn = 256;
+  std::vector<std::unique_ptr<RandomMatrix>> ws;
+  // More than one region takes, of all forms.
+  for (const auto& kind : some_weight_kinds()) {
+    ws.push_back(std::make_unique<RandomMatrix>(rng, kind, 70, kIn));
+  }
+  for (const int64_t count : {1, 5}) {
+    const auto x = random_floats(rng, count * kIn);
+    for (const Precision precision : kPrecisions) {
+      std::vector<std::vector<float>> ys(
+          ws.size(), std::vector<float>(static_cast<size_t>(count * 70)));
+      std::vector<Product> products;
+      for (size_t i = 0; i < ws.size(); ++i) {
+        products.push_back({ws[i]->get(), rows_in(ys[i], 70, count)});
+      }
+      matmuls(pool, scratch, precision, products, rows_of(x, kIn, count));
+      for (size_t i = 0; i < ws.size(); ++i) {
+        const auto alone = products_of_single_rows(
+            precision, ws[i]->get(), rows_of(x, kIn, count));
+        CHECK(same_bits(ys[i].data(), alone.data(), count * 70));
+      }
+    }
+  }
 }
 
 TEST_CASE("dequantize_row: each weight is scale * q + bias, rounded once") {
@@ -320,7 +399,10 @@ TEST_CASE("dequantize_row: each weight is scale * q + bias, rounded once") {
     }
     std::vector<float> columns(kIn * 5);
     reference_matmul(
-        w.get(), rows_of(units, kIn, kIn), rows_in(columns, 5, kIn));
+        Precision::f32,
+        w.get(),
+        rows_of(units, kIn, kIn),
+        rows_in(columns, 5, kIn));
     for (int64_t r = 0; r < 5; ++r) {
       dequantize_row(w.get(), r, row.data());
       for (int64_t i = 0; i < kIn; ++i) {
@@ -331,120 +413,6 @@ TEST_CASE("dequantize_row: each weight is scale * q + bias, rounded once") {
       }
     }
   }
-}
-
-struct Expert {
-  RandomMatrix gate;
-  RandomMatrix up;
-  RandomMatrix down;
-
-  Expert(
-      Rng& rng,
-      const WeightKind& in_kind,
-      const WeightKind& out_kind,
-      int64_t hidden,
-      int64_t inner)
-      : gate(rng, in_kind, inner, hidden),
-        up(rng, in_kind, inner, hidden),
-        down(rng, out_kind, hidden, inner) {}
-};
-
-std::vector<float>
-run_expert(ThreadPool& pool, const Expert& expert, const ConstRows& x) {
-  Scratch scratch;
-  const int64_t hidden = expert.down.get().out;
-  std::vector<float> y(static_cast<size_t>(x.count * hidden));
-  expert_mlp(
-      pool,
-      scratch,
-      expert.gate.get(),
-      expert.up.get(),
-      expert.down.get(),
-      x,
-      rows_in(y, hidden, x.count));
-  CHECK(
-      scratch.bytes() <= 4 *
-              expert_mlp_scratch_floats(
-                             expert.gate.get(),
-                             expert.down.get(),
-                             x.count,
-                             pool.threads()) +
-          64);
-  return y;
-}
-
-// The four steps one after the other.
-std::vector<float>
-run_steps(ThreadPool& pool, const Expert& expert, const ConstRows& x) {
-  Scratch scratch;
-  const int64_t inner = expert.gate.get().out;
-  const int64_t hidden = expert.down.get().out;
-  std::vector<float> gate(static_cast<size_t>(x.count * inner));
-  std::vector<float> up(gate.size());
-  std::vector<float> y(static_cast<size_t>(x.count * hidden));
-  matmul(pool, scratch, expert.gate.get(), x, rows_in(gate, inner, x.count));
-  matmul(pool, scratch, expert.up.get(), x, rows_in(up, inner, x.count));
-  swiglu(pool, gate.data(), up.data(), x.count * inner, gate.data());
-  matmul(
-      pool,
-      scratch,
-      expert.down.get(),
-      rows_of(gate, inner, x.count),
-      rows_in(y, hidden, x.count));
-  return y;
-}
-
-TEST_CASE("expert_mlp: the bits of its steps, for any rows and threads") {
-  const uint64_t seed = 19;
-  CAPTURE(seed);
-  const WeightKind four{WeightType::affine, 4, 32, ScaleType::bf16};
-  const WeightKind six{WeightType::affine, 6, 64, ScaleType::bf16};
-  const WeightKind dense{WeightType::bf16};
-  const WeightKind pairs[][2] = {{four, six}, {dense, dense}, {dense, four}};
-  ThreadPool one(1);
-  ThreadPool three(3);
-  for_each_target([&] {
-    Rng rng(seed);
-    for (const auto& pair : pairs) {
-      CAPTURE(pair[0].name());
-      CAPTURE(pair[1].name());
-      const Expert expert(rng, pair[0], pair[1], 96, 192);
-      const auto x = random_floats(rng, 140 * 96);
-      const auto all = run_expert(three, expert, rows_of(x, 96, 140));
-      const auto steps = run_steps(one, expert, rows_of(x, 96, 140));
-      CHECK(same_bits(all.data(), steps.data(), 140 * 96));
-      for (int64_t r = 0; r < 140; r += 13) {
-        const ConstRows row{x.data() + r * 96, 96, 1, nullptr};
-        const auto single = run_expert(one, expert, row);
-        CHECK(same_bits(single.data(), all.data() + r * 96, 96));
-      }
-    }
-  });
-}
-
-TEST_CASE("expert_mlp: near the reference") {
-  for_each_target([&] {
-    Rng rng(20);
-    ThreadPool pool(2);
-    const WeightKind kind{WeightType::affine, 4, 64, ScaleType::bf16};
-    const Expert expert(rng, kind, kind, 128, 192);
-    const auto x = random_floats(rng, 9 * 128, -0.3, 0.3);
-    const auto y = run_expert(pool, expert, rows_of(x, 128, 9));
-    std::vector<float> expected(y.size());
-    reference_expert_mlp(
-        expert.gate.get(),
-        expert.up.get(),
-        expert.down.get(),
-        rows_of(x, 128, 9),
-        rows_in(expected, 128, 9));
-    double error = 0;
-    double norm = 0;
-    for (size_t i = 0; i < y.size(); ++i) {
-      error += std::pow(static_cast<double>(y[i] - expected[i]), 2);
-      norm += std::pow(static_cast<double>(expected[i]), 2);
-    }
-    CHECK(std::sqrt(error / norm) < 3e-6);
-  });
 }
 
 } // namespace

@@ -1,4 +1,4 @@
-// The matrix product of one tile of W and some rows of x.
+// The matrix product of one tile of W and some rows of x, in f32.
 //
 // The order of operations for each output is, for every weight type:
 //   total = 0
@@ -22,6 +22,7 @@
 
 #include "kernels/panel-inl.h"
 #include "kernels/product.h"
+#include "kernels/tile-inl.h"
 #include "kernels/weights-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,22 +50,6 @@ HWY_INLINE void add_products(
           Weights::template weight<j>(words + v * kLanes), factor, sum[v]);
     }
     add_products<Weights, kWhole, j + 1>(words, x, n, sum);
-  }
-}
-
-// Prefetches what of the tile's rows comes kAhead bytes after the `bytes` bytes
-// at `offset`. While a line of each row is used, a line of each row is fetched,
-// evenly: a burst of them would wait for the memory.
-HWY_INLINE void
-prefetch_ahead(const TileRows& rows, int64_t offset, int64_t bytes) {
-  constexpr int64_t kAhead = 256;
-  constexpr int64_t kLine = 64;
-  const int64_t in_line = offset & (kLine - 1);
-  const int64_t first = in_line * kTile / kLine;
-  const int64_t line = offset - in_line + kAhead;
-  HWY_UNROLL(8)
-  for (int64_t i = 0; i < bytes * kTile / kLine; ++i) {
-    rows.prefetch(first + i, line);
   }
 }
 
@@ -97,21 +82,6 @@ HWY_INLINE void sum_block(
     }
   }
 }
-
-// Scales and biases of a tile, from unpack_scales(); unused for dense weights.
-struct TileScales {
-  const float* scales = nullptr;
-  const float* biases = nullptr;
-  int64_t groups = 0; // of a row
-  int64_t group_blocks = 1; // blocks in a group: 1, 2 or 4
-
-  HWY_INLINE int64_t group(int64_t block) const {
-    return block >> (group_blocks >> 1); // no division in the inner loops
-  }
-  HWY_INLINE bool ends_group(int64_t block) const {
-    return ((block + 1) & (group_blocks - 1)) == 0;
-  }
-};
 
 // total = scale * sum + total, and the bias's term where a group ends, for
 // outputs `i` of the tile and up.
@@ -163,7 +133,7 @@ HWY_INLINE void multiply_one(
       sum_block<Weights>(rows, words, x, c, end - c, sum);
       words += Weights::kBits * kTile;
       if constexpr (Weights::kAffine) {
-        scale_sums(scales, c / kBlock, 0, task.sums, sum, total);
+        scale_sums(scales, c / kBlock, 0, task.sums[0], sum, total);
       } else {
         HWY_UNROLL(8)
         for (int64_t v = 0; v < kVectors; ++v) {
@@ -218,18 +188,6 @@ struct Panel {
   TileScales scales;
 };
 
-// Vectors of a tile whose sums fit the registers beside those of kRows rows.
-template <int kRows>
-constexpr int columns_at_once() {
-#if HWY_ARCH_ARM_A64 || HWY_MAX_BYTES >= 64
-  constexpr int kRegisters = 32;
-#else
-  constexpr int kRegisters = 16;
-#endif
-  constexpr int kAll = static_cast<int>(kVectors);
-  return kRows * kAll + kAll <= kRegisters ? kAll : 2;
-}
-
 // Takes the sums of a block into the totals of task row `row`, outputs `i` of
 // the tile and up.
 template <bool kAffine, int kColumns>
@@ -247,7 +205,7 @@ HWY_INLINE void add_sums(
     total[v] = hn::LoadU(kFloats, totals + v * kLanes);
   }
   if constexpr (kAffine) {
-    const float* x_sums = task.sums + row * scales.groups;
+    const float* x_sums = task.sums[row];
     scale_sums(scales, block, i, x_sums, sum, total);
   } else {
     HWY_UNROLL(8)
@@ -312,8 +270,8 @@ template <class Weights>
 HWY_INLINE void multiply_rows(
     const ProductTask& task,
     const TileRows& rows,
-    const TileScales& scales,
-    float* panel_memory) {
+    const TileScales& scales) {
+  float* panel_memory = task.memory;
   std::fill_n(task.out, task.rows * kTile, 0.0f);
   const int64_t in = task.w->in;
   for (int64_t first = 0; first < in; first += kPanelColumns) {
@@ -328,31 +286,16 @@ template <class Weights>
 HWY_NOINLINE void multiply(const ProductTask& task) {
   const Matrix& w = *task.w;
   const TileRows rows(w.weight, row_bytes(w), task.first, w.out);
-  float* panel = task.memory;
   TileScales scales;
   if constexpr (Weights::kAffine) {
-    const int64_t groups = groups_of(w);
-    const int64_t scale_bytes = w.scale_type == ScaleType::f32 ? 4 : 2;
-    float* unpacked_scales = panel + kPanelColumns * kTile;
-    float* unpacked_biases = unpacked_scales + (groups + 7) / 8 * 8 * kTile;
-    unpack_scales(
-        w.scale_type,
-        TileRows(w.scales, groups * scale_bytes, task.first, w.out),
-        groups,
-        unpacked_scales);
-    unpack_scales(
-        w.scale_type,
-        TileRows(w.biases, groups * scale_bytes, task.first, w.out),
-        groups,
-        unpacked_biases);
-    scales = {unpacked_scales, unpacked_biases, groups, w.group_size / kBlock};
+    scales = tile_scales(task);
   }
   if constexpr (Weights::kDirect) {
     if (task.rows == 1) {
       return multiply_one<Weights>(task, rows, scales);
     }
   }
-  multiply_rows<Weights>(task, rows, scales, panel);
+  multiply_rows<Weights>(task, rows, scales);
 }
 
 } // namespace HWY_NAMESPACE

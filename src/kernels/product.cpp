@@ -6,6 +6,8 @@
 #define HWY_TARGET_INCLUDE "kernels/product.cpp"
 #include "hwy/foreach_target.h"
 
+#include "kernels/byte_dot.h"
+#include "kernels/integer_product-inl.h"
 #include "kernels/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -14,20 +16,6 @@ namespace HWY_NAMESPACE {
 
 int64_t tile_rows() {
   return kTile;
-}
-
-// Sums of x over each group of `size`, a multiple of kSumLanes.
-void sum_each_group(const float* x, int64_t groups, int64_t size, float* sums) {
-  for (int64_t g = 0; g < groups; ++g) {
-    SumLanes lanes;
-    for (int64_t i = 0; i < size; i += kSumLanes) {
-      for (int64_t p = 0; p < kSumParts; ++p) {
-        lanes.part[p] = hn::Add(
-            lanes.part[p], hn::LoadU(kFloats, x + g * size + i + p * kLanes));
-      }
-    }
-    sums[g] = lanes.sum();
-  }
 }
 
 void multiply_affine(const ProductTask& task) {
@@ -47,7 +35,33 @@ void multiply_affine(const ProductTask& task) {
   }
 }
 
+template <class Sum>
+void multiply_integers(const ProductTask& task) {
+  switch (task.w->bits) {
+    case 2:
+      return multiply_codes<Codes<2>, Sum>(task);
+    case 3:
+      return multiply_codes<Codes<3>, Sum>(task);
+    case 4:
+      return multiply_codes<Codes<4>, Sum>(task);
+    case 5:
+      return multiply_codes<Codes<5>, Sum>(task);
+    case 6:
+      return multiply_codes<Codes<6>, Sum>(task);
+    case 8:
+      return multiply_codes<Codes<8>, Sum>(task);
+  }
+}
+
 void multiply_any(const ProductTask& task) {
+  if (task.integers) {
+#if MLX_FLASH_HAVE_BYTE_DOT
+    if (uses_byte_dot()) {
+      return multiply_integers<ByteDotSum>(task);
+    }
+#endif
+    return multiply_integers<BasicSum>(task);
+  }
   switch (task.w->type) {
     case WeightType::f32:
       return multiply<F32Weights>(task);
@@ -72,7 +86,6 @@ HWY_AFTER_NAMESPACE();
 namespace mlx_flash::kernels {
 
 HWY_EXPORT(tile_rows);
-HWY_EXPORT(sum_each_group);
 HWY_EXPORT(multiply_any);
 HWY_EXPORT(gate_all);
 
@@ -82,10 +95,6 @@ int64_t product_tile() {
 
 void multiply_tile(const ProductTask& task) {
   HWY_DYNAMIC_DISPATCH(multiply_any)(task);
-}
-
-void sum_groups(const float* x, int64_t groups, int64_t size, float* sums) {
-  HWY_DYNAMIC_DISPATCH(sum_each_group)(x, groups, size, sums);
 }
 
 void gate_products(const float* up, int64_t n, float* gate) {

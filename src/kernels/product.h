@@ -23,15 +23,19 @@ inline constexpr int64_t kTaskRows = 128;
 // stays in the first-level cache while all rows of x pass by.
 inline constexpr int64_t kPanelColumns = 128;
 
-// out[r * product_tile() + i] = product of x[r] and row first + i of W. Results
-// for rows past the end of W are written and mean nothing.
+// out[r * product_tile() + i] = product of row r of x and row first + i of W.
+// Results for rows past the end of W are written and mean nothing. Arrays of
+// pointers have an element per row of x; what they point to is described in
+// kernels/prepared_rows.h.
 struct ProductTask {
   const Matrix* w = nullptr;
   int64_t first = 0;
-  const float* const* x = nullptr;
   int64_t rows = 0; // of x, 1 .. kTaskRows
-  // Affine: sums of x over each group of W, row r's at sums + r * groups.
-  const float* sums = nullptr;
+  const float* const* x = nullptr;
+  const float* const* sums = nullptr; // affine
+  // Both null for products in f32.
+  const int8_t* const* integers = nullptr;
+  const float* const* scales = nullptr;
   float* out = nullptr;
   float* memory = nullptr; // product_memory_floats()
 };
@@ -58,10 +62,8 @@ inline size_t product_memory_floats(const Matrix& w) {
 // The task's results for all of its tile.
 void multiply_tile(const ProductTask& task);
 
-// sums[g] = sum of group g of x, each of `size` floats.
-void sum_groups(const float* x, int64_t groups, int64_t size, float* sums);
-
-// gate[i] = silu(gate[i]) * up[i]: as swiglu() on one thread.
+// gate[i] = silu(gate[i]) * up[i], silu(a) = a / (1 + exp(-a)). exp is our own
+// with relative error below 2e-7, the same for every element.
 void gate_products(const float* up, int64_t n, float* gate);
 
 } // namespace mlx_flash::kernels

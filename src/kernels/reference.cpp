@@ -6,6 +6,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/elementwise.h"
+#include "kernels/expert_mlp.h"
 #include "kernels/float_convert.h"
 #include "kernels/matmul.h"
 
@@ -42,16 +43,51 @@ double dot(const float* a, const float* b, int64_t n) {
   return sum;
 }
 
-// y[r][o] in double precision, [rows, out]. X is indexed like ConstRows.
-template <typename X>
-std::vector<double> product(const Matrix& w, const X& x, int64_t rows) {
+// x as products with `w` take it. int8: rounded to multiples of a scale per
+// group of weights, in the arithmetic of f32 that prepare_rows() uses.
+std::vector<double>
+taken(Precision precision, const Matrix& w, const float* x) {
+  std::vector<double> out(x, x + w.in);
+  if (precision == Precision::f32 || w.type != WeightType::affine) {
+    return out;
+  }
+  for (int64_t g = 0; g < w.in; g += w.group_size) {
+    float most = 0;
+    for (int64_t i = g; i < g + w.group_size; ++i) {
+      most = std::max(most, std::abs(x[i]));
+    }
+    const float factor = most > 0 ? 127.0f / most : 0;
+    for (int64_t i = g; i < g + w.group_size; ++i) {
+      const double integer = std::nearbyint(static_cast<double>(x[i] * factor));
+      out[static_cast<size_t>(i)] =
+          integer * static_cast<double>(most / 127.0f);
+    }
+  }
+  return out;
+}
+
+using DoubleRows = std::vector<std::vector<double>>;
+
+DoubleRows
+taken_rows(Precision precision, const Matrix& w, const ConstRows& x) {
+  DoubleRows rows;
+  for (int64_t r = 0; r < x.count; ++r) {
+    rows.push_back(taken(precision, w, x[r]));
+  }
+  return rows;
+}
+
+// y[r][o] in double precision, [rows, out].
+std::vector<double> product(const Matrix& w, const DoubleRows& x) {
+  const auto rows = static_cast<int64_t>(x.size());
   std::vector<double> y(static_cast<size_t>(rows * w.out));
   for (int64_t o = 0; o < w.out; ++o) {
     const std::vector<double> weights = weight_row(w, o);
     for (int64_t r = 0; r < rows; ++r) {
       double sum = 0;
       for (int64_t i = 0; i < w.in; ++i) {
-        sum += weights[static_cast<size_t>(i)] * static_cast<double>(x[r][i]);
+        sum += weights[static_cast<size_t>(i)] *
+            x[static_cast<size_t>(r)][static_cast<size_t>(i)];
       }
       y[static_cast<size_t>(r * w.out + o)] = sum;
     }
@@ -109,29 +145,31 @@ void attend_head(
 } // namespace
 
 void reference_matmul(
+    Precision precision,
     const Matrix& w,
     const ConstRows& x,
     const MutableRows& y) {
-  round_rows(product(w, x, x.count), w.out, y);
+  round_rows(product(w, taken_rows(precision, w, x)), w.out, y);
 }
 
 void reference_expert_mlp(
-    const Matrix& gate,
-    const Matrix& up,
-    const Matrix& down,
+    Precision precision,
+    const Expert& expert,
     const ConstRows& x,
     const MutableRows& y) {
-  const std::vector<double> gates = product(gate, x, x.count);
-  const std::vector<double> ups = product(up, x, x.count);
-  std::vector<std::vector<double>> inner(static_cast<size_t>(x.count));
-  for (size_t r = 0; r < inner.size(); ++r) {
-    for (int64_t i = 0; i < gate.out; ++i) {
-      const size_t at =
-          r * static_cast<size_t>(gate.out) + static_cast<size_t>(i);
-      inner[r].push_back(silu(gates[at]) * ups[at]);
+  const auto& [gate, up, down] = expert;
+  const auto gates = product(gate, taken_rows(precision, gate, x));
+  const auto ups = product(up, taken_rows(precision, up, x));
+  DoubleRows inner;
+  for (int64_t r = 0; r < x.count; ++r) {
+    std::vector<float> row;
+    for (int64_t i = r * gate.out; i < (r + 1) * gate.out; ++i) {
+      const auto at = static_cast<size_t>(i);
+      row.push_back(static_cast<float>(silu(gates[at]) * ups[at]));
     }
+    inner.push_back(taken(precision, down, row.data()));
   }
-  round_rows(product(down, inner, x.count), down.out, y);
+  round_rows(product(down, inner), down.out, y);
 }
 
 void reference_rms_norm(

@@ -13,22 +13,28 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "kernels/byte_dot.h"
 #include "kernels/float_convert.h"
 #include "kernels/matrix.h"
 
 namespace mlx_flash::kernels {
 
-// Calls body() once per target, with that target chosen for all kernels.
+// Calls body() once per target, with that target chosen for all kernels, and
+// with and without the instruction of kernels/byte_dot.h.
 template <typename Body>
 void for_each_target(const Body& body) {
   for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
     const std::string name = hwy::TargetName(target);
-    INFO("target " << name);
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    body();
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    for (const bool byte_dot : {true, false}) {
+      INFO("target " << name << (byte_dot ? "" : " without byte dot"));
+      hwy::SetSupportedTargetsForTest(target);
+      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+      allow_byte_dot(byte_dot);
+      body();
+      allow_byte_dot(true);
+      hwy::SetSupportedTargetsForTest(0);
+      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    }
   }
 }
 

@@ -219,8 +219,9 @@ struct AffineWeights {
   static constexpr bool kDirect = bits == 4 || bits == 8;
   static constexpr int64_t kStageBlocks = 4;
 
+  // The integer of weight j.
   template <int j>
-  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+  static HWY_INLINE Words code(const uint32_t* HWY_RESTRICT words) {
     constexpr int kWord = j * bits / 32;
     constexpr int kShift = j * bits % 32;
     Words q = staged(words, kWord);
@@ -233,7 +234,12 @@ struct AffineWeights {
     if constexpr (kShift + bits != 32) {
       q = hn::And(q, hn::Set(kWords, (1u << bits) - 1));
     }
-    return hn::ConvertTo(kFloats, hn::BitCast(kInts, q));
+    return q;
+  }
+
+  template <int j>
+  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+    return hn::ConvertTo(kFloats, hn::BitCast(kInts, code<j>(words)));
   }
 };
 

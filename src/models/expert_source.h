@@ -17,14 +17,10 @@ class ExpertSource {
   virtual void begin_step(int rows) = 0;
 
   // x [rows, hidden] through the experts that the router chose in `layer`,
-  // added up with its weights: [rows, hidden].
+  // added up with its weights: [rows, hidden]. Throws Error(io) when an expert
+  // could not be had; the source is then ready for the next step.
   virtual ops::mx::array
   forward(int layer, const ops::mx::array& x, const ops::Routing& routing) = 0;
-
-  // Ends the step, after its result has been computed. Throws Error(io) when
-  // an expert could not be had; the step's results are then worthless, and
-  // the source is ready for the next step.
-  virtual void end_step() = 0;
 };
 
 } // namespace mlx_flash

@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "kernels/attention.h"
-#include "kernels/matmul.h"
-#include "ops/cpu_ops.h"
+#include "kernels/expert_mlp.h"
+#include "ops/experts.h"
+#include "ops/kv_cache.h"
 
 namespace mlx_flash {
 
@@ -34,21 +35,42 @@ uint64_t scratch_floats(
       {s.heads, s.kv_heads, s.head_dim, ops::kKvPageTokens, 1},
       longest_context,
       threads);
+  // Integers take more than what f32 needs beside the rows.
+  constexpr auto kPrecision = kernels::Precision::int8;
+  // The most forms in which a layer's products may want the same rows: those
+  // of the queries, the keys and the values.
+  constexpr uint64_t kForms = 3;
   for (const bool affine : {false, true}) {
     const auto square = matrix_of(widest, widest, affine);
     const auto head = matrix_of(s.vocab, s.hidden, affine);
     most = std::max<uint64_t>(
         {most,
-         kernels::matmul_scratch_floats(square, rows, threads),
-         kernels::matmul_scratch_floats(head, logit_rows, threads)});
+         kernels::matmul_scratch_floats(square, kPrecision, rows, threads) +
+             (kForms - 1) * kernels::prepared_floats(square, kPrecision, rows),
+         kernels::matmul_scratch_floats(
+             head, kPrecision, logit_rows, threads)});
+    const auto form = [&](int64_t inner) {
+      const auto in = matrix_of(inner, s.hidden, affine);
+      return kernels::Expert{in, in, matrix_of(s.hidden, inner, affine)};
+    };
     if (s.experts > 0) {
       most = std::max<uint64_t>(
           most,
-          kernels::expert_mlp_scratch_floats(
-              matrix_of(s.expert_inner, s.hidden, affine),
-              matrix_of(s.hidden, s.expert_inner, affine),
+          kernels::expert_mlps_scratch_floats(
+              form(s.expert_inner),
+              kPrecision,
               rows,
+              rows * s.experts_per_token,
               threads));
+    }
+    if (s.dense_inner > 0) {
+      // Gate and up may want different forms.
+      most = std::max<uint64_t>(
+          most,
+          kernels::swiglu_mlp_scratch_floats(
+              form(s.dense_inner), kPrecision, rows, threads) +
+              kernels::prepared_floats(
+                  form(s.dense_inner).up, kPrecision, rows));
     }
   }
   return most;
@@ -59,7 +81,8 @@ uint64_t layer_floats(const ModelShape& s) {
   const uint64_t q_width = uint64_t{1} * s.heads * s.head_dim;
   const uint64_t kv_width = uint64_t{1} * s.kv_heads * s.head_dim;
   const uint64_t experts = s.experts + 2 * s.experts_per_token;
-  return 7ull * s.hidden + 4 * q_width + 4 * kv_width +
+  // Two tables of angles, each half a head.
+  return 7ull * s.hidden + 4 * q_width + 4 * kv_width + 1ull * s.head_dim +
       std::max<uint64_t>(3ull * s.dense_inner, experts);
 }
 
@@ -71,14 +94,12 @@ uint64_t activation_bytes(
     int64_t logit_rows,
     int64_t longest_context,
     int threads) {
-  // Small steps are one graph, of which MLX allocates some layers ahead of
-  // the computation; large ones are computed layer by layer.
+  // On a GPU a step of one row is one graph, of which MLX allocates some
+  // layers ahead of the computation; others are computed layer by layer.
   constexpr int64_t kLayersAhead = 8;
-  const int64_t small = std::min<int64_t>(rows, ops::CpuOps::kSettleRows - 1);
-  const uint64_t row_floats = layer_floats(shape);
-  const uint64_t floats = std::max<uint64_t>(
-      row_floats * rows,
-      row_floats * small * std::min<int64_t>(kLayersAhead, shape.layers));
+  const uint64_t floats = layer_floats(shape) *
+      static_cast<uint64_t>(std::max(
+          rows, std::min<int64_t>(kLayersAhead, shape.layers)));
   const uint64_t logits = uint64_t{1} * logit_rows * shape.vocab;
   return 4 *
       (floats + logits +

@@ -148,11 +148,6 @@ Config read_config(const std::string& json) {
   return config;
 }
 
-struct DenseMlp {
-  Linear gate;
-  Linear up;
-  Linear down;
-};
 struct SparseMlp {
   Linear router;
 };
@@ -166,10 +161,10 @@ struct Layer {
   array q_norm;
   array k_norm;
   array mlp_norm;
-  std::variant<DenseMlp, SparseMlp> mlp;
+  std::variant<ops::SwigluMlp, SparseMlp> mlp;
 };
 
-std::variant<DenseMlp, SparseMlp> load_mlp(
+std::variant<ops::SwigluMlp, SparseMlp> load_mlp(
     const ModelShape& s,
     int index,
     const std::string& prefix,
@@ -178,7 +173,7 @@ std::variant<DenseMlp, SparseMlp> load_mlp(
           s.expert_layers.begin(), s.expert_layers.end(), index)) {
     return SparseMlp{weights.linear(prefix + "gate", s.experts, s.hidden)};
   }
-  return DenseMlp{
+  return ops::SwigluMlp{
       weights.linear(prefix + "gate_proj", s.dense_inner, s.hidden),
       weights.linear(prefix + "up_proj", s.dense_inner, s.hidden),
       weights.linear(prefix + "down_proj", s.hidden, s.dense_inner)};
@@ -262,13 +257,14 @@ class Qwen3Moe : public Model {
         s.kv_heads,
         s.head_dim,
         static_cast<float>(1.0 / std::sqrt(double{1} * s.head_dim))};
-    const array q = normed(ops_.linear(layer.q, x), layer.q_norm);
-    const array k = normed(ops_.linear(layer.k, x), layer.k_norm);
+    const auto qkv = ops_.linears({&layer.q, &layer.k, &layer.v}, x);
+    const array q = normed(qkv[0], layer.q_norm);
+    const array k = normed(qkv[1], layer.k_norm);
     const array attended = ops_.attention(
         spec,
         ops_.rope(rope, q, batch.positions),
         ops_.rope(rope, k, batch.positions),
-        ops_.linear(layer.v, x),
+        qkv[2],
         cache,
         index,
         batch);
@@ -286,10 +282,7 @@ class Qwen3Moe : public Model {
               config_.shape.experts_per_token,
               config_.normalize_weights));
     }
-    const auto& dense = std::get<DenseMlp>(layer.mlp);
-    return ops_.linear(
-        dense.down,
-        ops_.swiglu(ops_.linear(dense.gate, x), ops_.linear(dense.up, x)));
+    return ops_.mlp(std::get<ops::SwigluMlp>(layer.mlp), x);
   }
 
   const Config config_;

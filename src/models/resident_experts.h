@@ -29,7 +29,6 @@ class ResidentExperts : public ExpertSource {
     const Layer& l = layers_.at(layer);
     return ops_.experts(l.bank, l.record, x, routing.ids, routing.weights);
   }
-  void end_step() override {}
 
  private:
   ops::Ops& ops_;

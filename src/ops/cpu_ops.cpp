@@ -1,121 +1,140 @@
 #include "ops/cpu_ops.h"
 
-#include <mlx/transforms.h>
-
 #include <cmath>
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/attention.h"
 #include "kernels/elementwise.h"
+#include "kernels/expert_mlp.h"
 #include "kernels/matmul.h"
 #include "kernels/router.h"
+#include "ops/host_array.h"
 #include "ops/paged_kv_cache.h"
 
 namespace mlx_flash::ops {
 
 namespace {
 
-using Arrays = std::vector<mx::array>;
-
-int64_t rows_of(const mx::array& x) {
-  return x.shape(0);
-}
 int64_t features_of(const mx::array& x) {
   return x.shape(1);
 }
 
+kernels::ConstRows rows_of(const mx::array& x) {
+  return {floats_of(x), features_of(x), x.shape(0), nullptr};
+}
+
+kernels::MutableRows rows_in(mx::array& x) {
+  return {x.data<float>(), features_of(x), x.shape(0), nullptr};
+}
+
 } // namespace
 
-CpuOps::CpuOps(int threads)
-    : stream_(mx::default_stream(mx::Device::cpu)),
-      workspace_(std::make_shared<CpuWorkspace>(threads)) {}
+CpuOps::CpuOps(int threads, kernels::Precision precision)
+    : precision_(precision), pool_(threads) {}
 
 mx::array CpuOps::embed(const Linear& table, const std::vector<uint32_t>& ids) {
-  const int hidden = static_cast<int>(table.place.matrix.in);
-  return cpu_primitive(
-      "Embed",
-      stream_,
-      {static_cast<int>(ids.size()), hidden},
-      {},
-      [table, ids, hidden](const Arrays&, Arrays& out) {
-        float* rows = out[0].data<float>();
-        for (size_t r = 0; r < ids.size(); ++r) {
-          kernels::dequantize_row(table.matrix(), ids[r], rows + r * hidden);
-        }
-      });
+  const kernels::Matrix matrix = table.matrix();
+  mx::array out =
+      new_array({static_cast<int>(ids.size()), static_cast<int>(matrix.in)});
+  for (size_t r = 0; r < ids.size(); ++r) {
+    kernels::dequantize_row(matrix, ids[r], out.data<float>() + r * matrix.in);
+  }
+  return out;
 }
 
 mx::array CpuOps::linear(const Linear& w, const mx::array& x) {
-  const int64_t in = w.place.matrix.in;
-  const int64_t out_features = w.place.matrix.out;
-  MLX_FLASH_CHECK(features_of(x) == in);
-  return cpu_primitive(
-      "Linear",
-      stream_,
-      {x.shape(0), static_cast<int>(out_features)},
-      {x},
-      [w, in, out_features, ws = workspace_](
-          const Arrays& inputs, Arrays& out) {
-        const int64_t rows = rows_of(inputs[0]);
-        kernels::matmul(
-            ws->pool,
-            ws->scratch,
-            w.matrix(),
-            {inputs[0].data<float>(), in, rows, nullptr},
-            {out[0].data<float>(), out_features, rows, nullptr});
-      });
+  return linears({&w}, x)[0];
+}
+
+std::vector<mx::array> CpuOps::linears(
+    const std::vector<const Linear*>& ws,
+    const mx::array& x) {
+  std::vector<mx::array> results;
+  std::vector<kernels::Product> products;
+  results.reserve(ws.size());
+  products.reserve(ws.size());
+  for (const Linear* w : ws) {
+    const kernels::Matrix matrix = w->matrix();
+    MLX_FLASH_CHECK(features_of(x) == matrix.in);
+    results.push_back(new_array({x.shape(0), static_cast<int>(matrix.out)}));
+    products.push_back({matrix, rows_in(results.back())});
+  }
+  kernels::matmuls(pool_, scratch_, precision_, products, rows_of(x));
+  return results;
+}
+
+mx::array CpuOps::mlp(const SwigluMlp& w, const mx::array& x) {
+  mx::array out = new_array(x.shape());
+  kernels::swiglu_mlp(
+      pool_,
+      scratch_,
+      precision_,
+      {w.gate.matrix(), w.up.matrix(), w.down.matrix()},
+      rows_of(x),
+      rows_in(out));
+  return out;
 }
 
 mx::array
 CpuOps::rms_norm(const mx::array& x, const mx::array& weight, float eps) {
   const int64_t n = weight.shape(0);
   MLX_FLASH_CHECK(features_of(x) % n == 0);
-  return cpu_primitive(
-      "RmsNorm",
-      stream_,
-      x.shape(),
-      {x, weight},
-      [n, eps, ws = workspace_](const Arrays& in, Arrays& out) {
-        kernels::rms_norm(
-            ws->pool,
-            in[0].data<float>(),
-            in[1].data<float>(),
-            eps,
-            static_cast<int64_t>(in[0].size()) / n,
-            n,
-            out[0].data<float>());
-      });
+  mx::array out = new_array(x.shape());
+  kernels::rms_norm(
+      pool_,
+      floats_of(x),
+      floats_of(weight),
+      eps,
+      static_cast<int64_t>(x.size()) / n,
+      n,
+      out.data<float>());
+  return out;
+}
+
+const CpuOps::Angles& CpuOps::angles(
+    const RopeSpec& spec,
+    const std::vector<int32_t>& positions) {
+  if (spec == angles_.spec && positions == angles_.positions) {
+    return angles_;
+  }
+  const int pairs = spec.dims / 2;
+  std::vector<float> frequencies;
+  for (int i = 0; i < pairs; ++i) {
+    frequencies.push_back(static_cast<float>(
+        std::pow(static_cast<double>(spec.base), -2.0 * i / spec.dims)));
+  }
+  angles_.spec = spec;
+  angles_.positions = positions;
+  angles_.cosines.resize(positions.size() * pairs);
+  angles_.sines.resize(positions.size() * pairs);
+  kernels::rope_angles(
+      pool_,
+      positions.data(),
+      frequencies.data(),
+      static_cast<int64_t>(positions.size()),
+      pairs,
+      angles_.cosines.data(),
+      angles_.sines.data());
+  return angles_;
 }
 
 mx::array CpuOps::rope(
     const RopeSpec& spec,
     const mx::array& x,
     const std::vector<int32_t>& positions) {
-  std::vector<float> frequencies(spec.dims / 2);
-  for (size_t i = 0; i < frequencies.size(); ++i) {
-    frequencies[i] = static_cast<float>(std::pow(
-        static_cast<double>(spec.base),
-        -2.0 * static_cast<double>(i) / spec.dims));
-  }
-  return cpu_primitive(
-      "Rope",
-      stream_,
-      x.shape(),
-      {x},
-      [spec, positions, frequencies, ws = workspace_](
-          const Arrays& in, Arrays& out) {
-        kernels::rope(
-            ws->pool,
-            in[0].data<float>(),
-            positions.data(),
-            frequencies.data(),
-            rows_of(in[0]),
-            features_of(in[0]) / spec.head_dim,
-            spec.head_dim,
-            spec.dims,
-            out[0].data<float>());
-      });
+  const Angles& table = angles(spec, positions);
+  mx::array out = new_array(x.shape());
+  kernels::rope(
+      pool_,
+      floats_of(x),
+      table.cosines.data(),
+      table.sines.data(),
+      x.shape(0),
+      features_of(x) / spec.head_dim,
+      spec.head_dim,
+      spec.dims,
+      out.data<float>());
+  return out;
 }
 
 mx::array CpuOps::attention(
@@ -127,96 +146,89 @@ mx::array CpuOps::attention(
     int layer,
     const Batch& batch) {
   const auto& paged = static_cast<const PagedKvCache&>(cache);
-  std::vector<std::vector<kernels::KvPage>> pages;
-  for (const Segment& segment : batch.segments) {
-    pages.push_back(paged.pages(segment.sequence, layer));
-  }
   const kernels::AttentionShape shape{
       spec.heads, spec.kv_heads, spec.head_dim, kKvPageTokens, spec.scale};
-  return cpu_primitive(
-      "Attention",
-      stream_,
-      q.shape(),
-      {q, k, v},
-      [shape,
-       pages = std::move(pages),
-       segments = batch.segments,
-       ws = workspace_](const Arrays& in, Arrays& out) {
-        const int64_t q_width = shape.heads * shape.head_dim;
-        const int64_t kv_width = shape.kv_heads * shape.head_dim;
-        std::vector<kernels::AttentionRow> rows;
-        for (size_t s = 0; s < segments.size(); ++s) {
-          const Segment& segment = segments[s];
-          for (int i = 0; i < segment.rows; ++i) {
-            const int64_t row = segment.first_row + i;
-            kernels::append_kv(
-                shape,
-                pages[s].data(),
-                segment.start + i,
-                in[1].data<float>() + row * kv_width,
-                in[2].data<float>() + row * kv_width);
-            rows.push_back(
-                {in[0].data<float>() + row * q_width,
-                 out[0].data<float>() + row * q_width,
-                 pages[s].data(),
-                 segment.start + i + 1});
-          }
-        }
-        kernels::attention(ws->pool, ws->scratch, shape, rows);
-      });
-}
-
-mx::array CpuOps::swiglu(const mx::array& gate, const mx::array& up) {
-  return cpu_primitive(
-      "SwiGlu",
-      stream_,
-      gate.shape(),
-      {gate, up},
-      [ws = workspace_](const Arrays& in, Arrays& out) {
-        kernels::swiglu(
-            ws->pool,
-            in[0].data<float>(),
-            in[1].data<float>(),
-            static_cast<int64_t>(in[0].size()),
-            out[0].data<float>());
-      });
+  const int64_t q_width = shape.heads * shape.head_dim;
+  const int64_t kv_width = shape.kv_heads * shape.head_dim;
+  mx::array out = new_array(q.shape());
+  std::vector<std::vector<kernels::KvPage>> pages; // of each segment
+  pages.reserve(batch.segments.size());
+  attention_rows_.clear();
+  for (const Segment& segment : batch.segments) {
+    pages.push_back(paged.pages(segment.sequence, layer));
+    for (int i = 0; i < segment.rows; ++i) {
+      const int64_t row = segment.first_row + i;
+      kernels::append_kv(
+          shape,
+          pages.back().data(),
+          segment.start + i,
+          floats_of(k) + row * kv_width,
+          floats_of(v) + row * kv_width);
+      attention_rows_.push_back(
+          {floats_of(q) + row * q_width,
+           out.data<float>() + row * q_width,
+           pages.back().data(),
+           segment.start + i + 1});
+    }
+  }
+  kernels::attention(pool_, scratch_, shape, attention_rows_);
+  return out;
 }
 
 mx::array CpuOps::add(const mx::array& a, const mx::array& b) {
-  return cpu_primitive(
-      "Add",
-      stream_,
-      a.shape(),
-      {a, b},
-      [ws = workspace_](const Arrays& in, Arrays& out) {
-        kernels::add(
-            ws->pool,
-            in[0].data<float>(),
-            in[1].data<float>(),
-            static_cast<int64_t>(in[0].size()),
-            out[0].data<float>());
-      });
+  mx::array out = new_array(a.shape());
+  kernels::add(
+      pool_,
+      floats_of(a),
+      floats_of(b),
+      static_cast<int64_t>(a.size()),
+      out.data<float>());
+  return out;
 }
 
 Routing CpuOps::route(const mx::array& logits, int k, bool normalize) {
-  auto outputs = cpu_primitive(
-      "Route",
-      stream_,
-      std::vector<mx::Shape>{{logits.shape(0), k}, {logits.shape(0), k}},
-      {mx::uint32, mx::float32},
-      {logits},
-      [k, normalize, ws = workspace_](const Arrays& in, Arrays& out) {
-        kernels::route(
-            ws->pool,
-            in[0].data<float>(),
-            rows_of(in[0]),
-            features_of(in[0]),
-            k,
-            normalize,
-            out[0].data<uint32_t>(),
-            out[1].data<float>());
-      });
-  return {outputs[0], outputs[1]};
+  Routing routing{
+      new_array({logits.shape(0), k}, mx::uint32),
+      new_array({logits.shape(0), k})};
+  kernels::route(
+      pool_,
+      floats_of(logits),
+      logits.shape(0),
+      features_of(logits),
+      k,
+      normalize,
+      routing.ids.data<uint32_t>(),
+      routing.weights.data<float>());
+  return routing;
+}
+
+ExpertPass& CpuOps::begin_experts(
+    const ExpertRecord& record,
+    uint32_t experts,
+    const mx::array& x,
+    const Routing& routing) {
+  pass_.begin(
+      pool_,
+      precision_,
+      record,
+      {floats_of(x),
+       routing.ids.data<uint32_t>(),
+       floats_of(routing.weights),
+       x.shape(0),
+       features_of(routing.ids),
+       experts});
+  return pass_;
+}
+
+void CpuOps::compute_experts(std::span<const ExpertPass::Present> present) {
+  pass_.compute(pool_, scratch_, present);
+}
+
+mx::array CpuOps::combine_experts() {
+  mx::array out = new_array(
+      {static_cast<int>(pass_.rows()), static_cast<int>(pass_.hidden())});
+  pass_.combine(pool_, out.data<float>());
+  return out;
 }
 
 mx::array CpuOps::experts(
@@ -225,52 +237,28 @@ mx::array CpuOps::experts(
     const mx::array& x,
     const mx::array& slots,
     const mx::array& weights) {
-  return cpu_primitive(
-      "Experts",
-      stream_,
-      x.shape(),
-      {x, slots, weights},
-      [bank, record, ws = workspace_](const Arrays& in, Arrays& out) {
-        ExpertPass& pass = ws->experts;
-        pass.begin(
-            in[0].data<float>(),
-            in[1].data<uint32_t>(),
-            in[2].data<float>(),
-            rows_of(in[0]),
-            features_of(in[1]),
-            features_of(in[0]),
-            static_cast<uint32_t>(bank.count));
-        for (const auto& group : pass.groups()) {
-          pass.compute(
-              ws->pool, ws->scratch, group, record, bank.slot(group.expert));
-        }
-        pass.combine(ws->pool, out[0].data<float>());
-      });
+  const ExpertPass& pass = begin_experts(
+      record, static_cast<uint32_t>(bank.count), x, {slots, weights});
+  present_.clear();
+  for (uint32_t g = 0; g < pass.groups().size(); ++g) {
+    present_.push_back({g, bank.slot(pass.groups()[g].expert)});
+  }
+  compute_experts(present_);
+  return combine_experts();
 }
 
 mx::array CpuOps::select_rows(
     const mx::array& x,
     const std::vector<int32_t>& indices) {
-  const int features = x.shape(1);
-  return cpu_primitive(
-      "SelectRows",
-      stream_,
-      {static_cast<int>(indices.size()), features},
-      {x},
-      [indices, features](const Arrays& in, Arrays& out) {
-        for (size_t i = 0; i < indices.size(); ++i) {
-          std::memcpy(
-              out[0].data<float>() + i * features,
-              in[0].data<float>() + static_cast<size_t>(indices[i]) * features,
-              sizeof(float) * features);
-        }
-      });
-}
-
-void CpuOps::settle(const mx::array& x) {
-  if (x.shape(0) >= kSettleRows) {
-    mx::eval(x);
+  const size_t features = static_cast<size_t>(features_of(x));
+  mx::array out = new_array({static_cast<int>(indices.size()), x.shape(1)});
+  for (size_t i = 0; i < indices.size(); ++i) {
+    std::memcpy(
+        out.data<float>() + i * features,
+        floats_of(x) + static_cast<size_t>(indices[i]) * features,
+        sizeof(float) * features);
   }
+  return out;
 }
 
 std::unique_ptr<KvCache> CpuOps::make_kv_cache(

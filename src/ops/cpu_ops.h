@@ -1,36 +1,32 @@
-// The operations as primitives over our own kernels, f32 on the CPU. Results
-// of a row do not depend on the other rows, on threads or on chunks.
+// The operations over our own kernels on the CPU, each computed when it is
+// called: activations are f32, and products take them at the chosen precision.
+// Results of a row do not depend on the other rows, on threads or on chunks.
 //
-// Thread rule: as Ops. The pool and the scratch belong to the stream's worker
-// while a graph runs, and to nobody else.
+// Not in MLX's lazy graph: its dispatch to another thread costs more than many
+// of these operations, and nothing here is gained by putting them off.
+//
+// Thread rule: as Ops. The calling thread is the pool's first worker.
 #pragma once
 
-#include <mlx/stream.h>
-
-#include <memory>
-
+#include "kernels/attention.h"
+#include "kernels/precision.h"
+#include "kernels/scratch.h"
 #include "kernels/thread_pool.h"
-#include "ops/cpu_primitive.h"
 #include "ops/ops.h"
 
 namespace mlx_flash::ops {
 
-// What primitives share while they run; primitives keep it alive.
-struct CpuWorkspace {
-  explicit CpuWorkspace(int threads) : pool(threads) {}
-
-  ThreadPool pool;
-  kernels::Scratch scratch;
-  ExpertPass experts;
-};
-
 class CpuOps : public Ops {
  public:
-  explicit CpuOps(int threads);
+  CpuOps(int threads, kernels::Precision precision);
 
   mx::array embed(const Linear& table, const std::vector<uint32_t>& ids)
       override;
   mx::array linear(const Linear& w, const mx::array& x) override;
+  std::vector<mx::array> linears(
+      const std::vector<const Linear*>& ws,
+      const mx::array& x) override;
+  mx::array mlp(const SwigluMlp& w, const mx::array& x) override;
   mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps)
       override;
   mx::array rope(
@@ -45,7 +41,6 @@ class CpuOps : public Ops {
       KvCache& cache,
       int layer,
       const Batch& batch) override;
-  mx::array swiglu(const mx::array& gate, const mx::array& up) override;
   mx::array add(const mx::array& a, const mx::array& b) override;
   Routing route(const mx::array& logits, int k, bool normalize) override;
   mx::array experts(
@@ -56,25 +51,40 @@ class CpuOps : public Ops {
       const mx::array& weights) override;
   mx::array select_rows(const mx::array& x, const std::vector<int32_t>& indices)
       override;
-  void settle(const mx::array& x) override;
+  void settle(const mx::array&) override {}
   std::unique_ptr<KvCache> make_kv_cache(const KvShape& shape, int64_t tokens)
       override;
 
-  // For primitives of others (engine/streamed_experts.h) on the same stream.
-  mx::Stream stream() const {
-    return stream_;
-  }
-  const std::shared_ptr<CpuWorkspace>& workspace() const {
-    return workspace_;
-  }
-
-  // Steps of at least this many rows are computed layer by layer; smaller
-  // ones as one graph.
-  static constexpr int kSettleRows = 8;
+  // A layer whose experts arrive one by one (engine/streamed_experts.h): call
+  // begin_experts(), compute the pass's groups in any order with
+  // compute_experts(), then take the result.
+  ExpertPass& begin_experts(
+      const ExpertRecord& record,
+      uint32_t experts,
+      const mx::array& x,
+      const Routing& routing);
+  void compute_experts(std::span<const ExpertPass::Present> present);
+  mx::array combine_experts();
 
  private:
-  mx::Stream stream_;
-  std::shared_ptr<CpuWorkspace> workspace_;
+  // The angles of a step's rows, which its layers share.
+  struct Angles {
+    RopeSpec spec;
+    std::vector<int32_t> positions;
+    std::vector<float> cosines; // [rows, dims / 2]
+    std::vector<float> sines;
+  };
+  const Angles& angles(
+      const RopeSpec& spec,
+      const std::vector<int32_t>& positions);
+
+  const kernels::Precision precision_;
+  ThreadPool pool_;
+  kernels::Scratch scratch_;
+  ExpertPass pass_;
+  std::vector<ExpertPass::Present> present_;
+  Angles angles_; // of the last call
+  std::vector<kernels::AttentionRow> attention_rows_;
 };
 
 } // namespace mlx_flash::ops

@@ -1,6 +1,7 @@
 // A pass must not care in which order experts are at hand.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/rng.h"
@@ -11,11 +12,36 @@ using namespace mlx_flash::ops;
 
 namespace {
 
-constexpr int kHidden = 24;
-constexpr int kInner = 16;
+constexpr int kHidden = 64;
+constexpr int kInner = 32;
 constexpr int kExperts = 5;
 constexpr int kRows = 9;
 constexpr int kTopK = 2;
+
+// 4-bit weights in groups of 32 with scales of f32, from `offset` on; returns
+// the end.
+size_t place(MatrixPlace& p, int out, int in, size_t offset) {
+  kernels::Matrix& m = p.matrix;
+  m.type = kernels::WeightType::affine;
+  m.scale_type = kernels::ScaleType::f32;
+  m.bits = 4;
+  m.group_size = 32;
+  m.out = out;
+  m.in = in;
+  p.weight_offset = offset;
+  p.scales_offset = offset + static_cast<size_t>(out * in / 2);
+  p.biases_offset = p.scales_offset + static_cast<size_t>(out * in / 32 * 4);
+  return p.biases_offset + static_cast<size_t>(out * in / 32 * 4);
+}
+
+void fill_scales(Rng& rng, const MatrixPlace& p, std::byte* record) {
+  for (const size_t offset : {p.scales_offset, p.biases_offset}) {
+    for (int64_t i = 0; i < p.matrix.out * p.matrix.in / 32; ++i) {
+      const auto value = static_cast<float>(rng.uniform() - 0.5);
+      std::memcpy(record + offset + 4 * i, &value, 4);
+    }
+  }
+}
 
 struct Scene {
   ThreadPool pool{2};
@@ -29,18 +55,18 @@ struct Scene {
 
   Scene() {
     Rng rng(21);
-    record.gate.matrix.out = record.up.matrix.out = kInner;
-    record.gate.matrix.in = record.up.matrix.in = kHidden;
-    record.down.matrix.out = kHidden;
-    record.down.matrix.in = kInner;
-    const size_t bytes = 4 * kInner * kHidden;
-    record.up.weight_offset = bytes;
-    record.down.weight_offset = 2 * bytes;
-    pitch = 3 * bytes + 64;
+    size_t bytes = place(record.gate, kInner, kHidden, 0);
+    bytes = place(record.up, kInner, kHidden, bytes);
+    bytes = place(record.down, kHidden, kInner, bytes);
+    pitch = bytes + 64;
     memory.resize(kExperts * pitch + 64);
-    for (size_t i = 0; i + 4 <= memory.size(); i += 4) {
-      const auto value = static_cast<float>(rng.uniform() - 0.5);
-      std::memcpy(memory.data() + i, &value, 4);
+    for (auto& byte : memory) {
+      byte = static_cast<std::byte>(rng.next());
+    }
+    for (int e = 0; e < kExperts; ++e) {
+      for (const auto* p : {&record.gate, &record.up, &record.down}) {
+        fill_scales(rng, *p, memory.data() + e * pitch);
+      }
     }
     for (int i = 0; i < kRows * kHidden; ++i) {
       x.push_back(static_cast<float>(rng.uniform()));
@@ -54,59 +80,59 @@ struct Scene {
     }
   }
 
-  std::vector<float> run(bool backwards) {
+  // The rows from `first` on; experts arrive one by one, or all at once.
+  enum class Arrival { forwards, backwards, together };
+  std::vector<float> run(Arrival arrival, int first, int rows) {
     ExpertPass pass;
     pass.begin(
-        x.data(), ids.data(), weights.data(), kRows, kTopK, kHidden, kExperts);
-    std::vector<ExpertPass::Group> groups(
-        pass.groups().begin(), pass.groups().end());
-    if (backwards) {
-      std::reverse(groups.begin(), groups.end());
+        pool,
+        kernels::Precision::int8,
+        record,
+        {x.data() + first * kHidden,
+         ids.data() + first * kTopK,
+         weights.data() + first * kTopK,
+         rows,
+         kTopK,
+         kExperts});
+    std::vector<ExpertPass::Present> present;
+    for (uint32_t g = 0; g < pass.groups().size(); ++g) {
+      present.push_back({g, memory.data() + pass.groups()[g].expert * pitch});
     }
-    for (const auto& group : groups) {
-      pass.compute(
-          pool, scratch, group, record, memory.data() + group.expert * pitch);
+    if (arrival == Arrival::backwards) {
+      std::reverse(present.begin(), present.end());
     }
-    std::vector<float> out(kRows * kHidden);
+    if (arrival == Arrival::together) {
+      pass.compute(pool, scratch, present);
+    } else {
+      for (const auto& expert : present) {
+        pass.compute(pool, scratch, {&expert, 1});
+      }
+    }
+    std::vector<float> out(static_cast<size_t>(rows) * kHidden);
     pass.combine(pool, out.data());
     return out;
   }
 };
 
+using Arrival = Scene::Arrival;
+
 } // namespace
 
 TEST_CASE("expert pass: the order of arrival does not change a bit") {
   Scene scene;
-  CHECK(scene.run(false) == scene.run(true));
+  const auto forwards = scene.run(Arrival::forwards, 0, kRows);
+  CHECK(scene.run(Arrival::backwards, 0, kRows) == forwards);
+  CHECK(scene.run(Arrival::together, 0, kRows) == forwards);
 }
 
 TEST_CASE("expert pass: rows equal experts computed one row at a time") {
   Scene scene;
-  const auto all = scene.run(false);
+  const auto all = scene.run(Arrival::together, 0, kRows);
   for (int r = 0; r < kRows; ++r) {
-    ExpertPass pass;
-    pass.begin(
-        scene.x.data() + r * kHidden,
-        scene.ids.data() + r * kTopK,
-        scene.weights.data() + r * kTopK,
-        1,
-        kTopK,
-        kHidden,
-        kExperts);
-    REQUIRE(pass.groups().size() == kTopK);
-    for (const auto& group : pass.groups()) {
-      pass.compute(
-          scene.pool,
-          scene.scratch,
-          group,
-          scene.record,
-          scene.memory.data() + group.expert * scene.pitch);
-    }
-    std::vector<float> out(kHidden);
-    pass.combine(scene.pool, out.data());
+    const auto one = scene.run(Arrival::forwards, r, 1);
     CHECK(
         std::memcmp(
-            out.data(), all.data() + r * kHidden, kHidden * sizeof(float)) ==
+            one.data(), all.data() + r * kHidden, kHidden * sizeof(float)) ==
         0);
   }
 }

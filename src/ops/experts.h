@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "kernels/matmul.h"
+#include "kernels/expert_mlp.h"
 #include "ops/linear.h"
 
 namespace mlx_flash::ops {
@@ -20,6 +20,11 @@ struct ExpertRecord {
 
   // The record that begins `bytes` later.
   ExpertRecord shifted(size_t bytes) const;
+
+  // The expert whose record is at `memory`.
+  kernels::Expert at(const std::byte* memory) const {
+    return {gate.at(memory), up.at(memory), down.at(memory)};
+  }
 };
 
 // Records `pitch` bytes apart. A record's number is its slot.
@@ -53,41 +58,60 @@ class ExpertPass {
     uint32_t rows = 0;
   };
 
-  // x: [rows, hidden]; ids, weights: [rows, k]; ids below `experts`.
+  // The arrays of one step. `form` has the layer's shapes and types.
+  struct Input {
+    const float* x = nullptr; // [rows, hidden]
+    const uint32_t* ids = nullptr; // [rows, k], each below `experts`
+    const float* weights = nullptr; // [rows, k]
+    int64_t rows = 0;
+    int64_t k = 0;
+    uint32_t experts = 0;
+  };
   void begin(
-      const float* x,
-      const uint32_t* ids,
-      const float* weights,
-      int64_t rows,
-      int64_t k,
-      int64_t hidden,
-      uint32_t experts);
+      ThreadPool& pool,
+      kernels::Precision precision,
+      const ExpertRecord& record,
+      const Input& input);
 
   // The distinct experts, ascending.
   std::span<const Group> groups() const {
     return groups_;
   }
 
-  // Computes one group with its expert's record at `memory`.
+  // A group, by its place in groups(), whose expert's record is at `memory`.
+  struct Present {
+    uint32_t group = 0;
+    const std::byte* memory = nullptr;
+  };
+  // Computes these groups together, in any order.
   void compute(
       ThreadPool& pool,
       kernels::Scratch& scratch,
-      const Group& group,
-      const ExpertRecord& record,
-      const std::byte* memory);
+      std::span<const Present> present);
 
-  // out: [rows, hidden]. Every group has been computed.
+  int64_t rows() const {
+    return input_.rows;
+  }
+  int64_t hidden() const {
+    return hidden_;
+  }
+
+  // out: [rows(), hidden()]. Every group has been computed.
   void combine(ThreadPool& pool, float* out) const;
 
-  // Memory held between passes, for `rows` rows.
+  // Memory held between passes, for `rows` rows: an upper bound.
   static size_t bytes(int64_t rows, int64_t k, int64_t hidden);
 
  private:
-  const float* x_ = nullptr;
-  const float* weights_ = nullptr;
-  int64_t rows_ = 0;
-  int64_t k_ = 0;
+  void group_by_expert();
+
+  Input input_;
   int64_t hidden_ = 0;
+  kernels::Precision precision_ = kernels::Precision::f32;
+  ExpertRecord record_;
+  kernels::Scratch prepared_;
+  kernels::ExpertInputs inputs_;
+  std::vector<kernels::ExpertTask> tasks_;
   std::vector<Group> groups_;
   std::vector<uint32_t> counts_; // by expert
   std::vector<uint32_t> source_; // by pair: the row of x

@@ -39,6 +39,13 @@ struct Linear {
   }
 };
 
+// A dense MLP: gate and up are [inner, hidden], down is [hidden, inner].
+struct SwigluMlp {
+  Linear gate;
+  Linear up;
+  Linear down;
+};
+
 // The three arrays of `count` equal matrices, `pitch` bytes apart, as MLX
 // sees them: weight [count, out, words], scales and biases [count, out,
 // groups]. Without `count` dimensions when count is 0 (one matrix).

@@ -75,6 +75,20 @@ mx::array MlxOps::linear(const Linear& w, const mx::array& x) {
       stream_);
 }
 
+std::vector<mx::array> MlxOps::linears(
+    const std::vector<const Linear*>& ws,
+    const mx::array& x) {
+  std::vector<mx::array> results;
+  for (const Linear* w : ws) {
+    results.push_back(linear(*w, x));
+  }
+  return results;
+}
+
+mx::array MlxOps::mlp(const SwigluMlp& w, const mx::array& x) {
+  return linear(w.down, swiglu(linear(w.gate, x), linear(w.up, x)));
+}
+
 mx::array
 MlxOps::rms_norm(const mx::array& x, const mx::array& weight, float eps) {
   const int n = weight.shape(0);

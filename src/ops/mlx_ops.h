@@ -24,6 +24,10 @@ class MlxOps : public Ops {
   mx::array embed(const Linear& table, const std::vector<uint32_t>& ids)
       override;
   mx::array linear(const Linear& w, const mx::array& x) override;
+  std::vector<mx::array> linears(
+      const std::vector<const Linear*>& ws,
+      const mx::array& x) override;
+  mx::array mlp(const SwigluMlp& w, const mx::array& x) override;
   mx::array rms_norm(const mx::array& x, const mx::array& weight, float eps)
       override;
   mx::array rope(
@@ -38,7 +42,6 @@ class MlxOps : public Ops {
       KvCache& cache,
       int layer,
       const Batch& batch) override;
-  mx::array swiglu(const mx::array& gate, const mx::array& up) override;
   mx::array add(const mx::array& a, const mx::array& b) override;
   Routing route(const mx::array& logits, int k, bool normalize) override;
   mx::array experts(
@@ -68,6 +71,7 @@ class MlxOps : public Ops {
       const mx::array& weights);
 
  private:
+  mx::array swiglu(const mx::array& gate, const mx::array& up);
   const MatrixArrays& arrays_of(const Linear& w);
   mx::array weighted_sum(const mx::array& y, const mx::array& weights);
   mx::array expert_linear(

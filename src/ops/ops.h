@@ -2,8 +2,8 @@
 // cpu_ops.h with our kernels as MLX primitives in f32, and mlx_ops.h with
 // MLX's stock operations, for GPUs. Model code cannot tell them apart.
 //
-// Arrays are lazy. Activations are [rows, features], row-contiguous; rows are
-// those of the step's Batch.
+// Arrays may be lazy. Activations are [rows, features], row-contiguous; rows
+// are those of the step's Batch.
 //
 // Thread rule: the engine thread.
 #pragma once
@@ -32,6 +32,8 @@ struct RopeSpec {
   int head_dim = 0;
   int dims = 0;
   float base = 10000;
+
+  bool operator==(const RopeSpec&) const = default;
 };
 
 class Ops {
@@ -45,6 +47,14 @@ class Ops {
 
   // x W^T: [rows, in] -> [rows, out].
   virtual mx::array linear(const Linear& w, const mx::array& x) = 0;
+
+  // The same for several layers of the same input.
+  virtual std::vector<mx::array> linears(
+      const std::vector<const Linear*>& ws,
+      const mx::array& x) = 0;
+
+  // down(silu(gate(x)) * up(x)): [rows, hidden] -> [rows, hidden].
+  virtual mx::array mlp(const SwigluMlp& w, const mx::array& x) = 0;
 
   // Normalises each run of weight.size() features by itself: the whole row,
   // or each head of it. weight: [n] f32, n divides the features.
@@ -69,7 +79,6 @@ class Ops {
       int layer,
       const Batch& batch) = 0;
 
-  virtual mx::array swiglu(const mx::array& gate, const mx::array& up) = 0;
   virtual mx::array add(const mx::array& a, const mx::array& b) = 0;
 
   // logits [rows, experts] -> the k most probable, best first; `normalize`

@@ -91,7 +91,7 @@ double difference(const mx::array& a, const mx::array& b) {
 }
 
 struct BothBackEnds {
-  CpuOps cpu{2};
+  CpuOps cpu{2, kernels::Precision::f32};
   MlxOps mlx{mx::Device::cpu, mx::float32};
 
   template <typename Call>
@@ -117,6 +117,40 @@ TEST_CASE("ops: both back-ends agree on linear layers and embeddings") {
   }
 }
 
+TEST_CASE("ops: both back-ends agree on several layers and on MLPs") {
+  BothBackEnds ops;
+  Rng rng(15);
+  const Linear a = random_linear(rng, 40, 96, 4);
+  const Linear b = random_linear(rng, 24, 96, 8);
+  const auto x = random_rows(rng, 9, 96);
+  const auto apart = ops.cpu.linears({&a, &b}, x);
+  REQUIRE(apart.size() == 2);
+  CHECK(mx::array_equal(apart[0], ops.cpu.linear(a, x)).item<bool>());
+  CHECK(mx::array_equal(apart[1], ops.cpu.linear(b, x)).item<bool>());
+  CHECK(ops.difference_of([&](Ops& o) {
+    return o.linears({&a, &b}, x)[1];
+  }) < 1e-4);
+  const SwigluMlp mlp{
+      random_linear(rng, 64, 96, 4),
+      random_linear(rng, 64, 96, 4),
+      random_linear(rng, 96, 64, 6)};
+  CHECK(ops.difference_of([&](Ops& o) { return o.mlp(mlp, x); }) < 1e-4);
+}
+
+TEST_CASE("ops: products with integers are near those with floats") {
+  CpuOps exact(2, kernels::Precision::f32);
+  CpuOps rounded(2, kernels::Precision::int8);
+  Rng rng(16);
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
+    CAPTURE(bits);
+    const Linear w = random_linear(rng, 40, 96, bits);
+    const auto x = random_rows(rng, 9, 96);
+    const double gap = difference(rounded.linear(w, x), exact.linear(w, x));
+    CHECK(gap < 0.02);
+    CHECK(gap > 0); // or the precision would not be what was asked for
+  }
+}
+
 TEST_CASE("ops: both back-ends agree on norms, rope and elementwise") {
   BothBackEnds ops;
   Rng rng(12);
@@ -127,7 +161,6 @@ TEST_CASE("ops: both back-ends agree on norms, rope and elementwise") {
   CHECK(ops.difference_of([&](Ops& o) {
     return o.rms_norm(x, weight, 1e-6f);
   }) < 1e-5);
-  CHECK(ops.difference_of([&](Ops& o) { return o.swiglu(x, y); }) < 1e-5);
   CHECK(ops.difference_of([&](Ops& o) { return o.add(x, y); }) == 0);
   const std::vector<int32_t> positions{0, 1, 2, 700, 701};
   CHECK(ops.difference_of([&](Ops& o) {

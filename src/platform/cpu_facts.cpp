@@ -8,6 +8,10 @@
 
 #ifdef __linux__
 #include <sched.h>
+#ifdef __aarch64__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include <vector>
 #endif
@@ -47,6 +51,18 @@ int usable_cpus(const std::filesystem::path& root) {
     cpus = static_cast<int>(std::min<double>(cpus, std::ceil(*quota)));
   }
   return std::max(cpus, 1);
+}
+
+bool cpu_has_byte_dot() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512vnni") != 0;
+#elif defined(__APPLE__) && defined(__aarch64__)
+  return true; // every Mac with Apple silicon
+#elif defined(__linux__) && defined(__aarch64__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return false;
+#endif
 }
 
 } // namespace mlx_flash

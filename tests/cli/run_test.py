@@ -51,14 +51,16 @@ class Goldens(unittest.TestCase):
         for golden in goldens():
             with self.subTest(golden["text"]):
                 raw = ["--raw"] if golden["kind"] == "plain" else []
-                result = run_greedy(golden["text"], *raw, "--max-tokens", "64")
+                flags = [*raw, "--max-tokens", "64", "--precision", "f32"]
+                result = run_greedy(golden["text"], *flags)
                 self.check(golden, result)
                 self.assertEqual(result["finish_reason"], "length")
 
     def test_greedy_tokens_from_ids_streamed_with_few_slots(self):
         golden = goldens()[3]
         ids = temporary_file(self, golden["ids"])
-        result = run_greedy("--ids", ids, "--max-tokens", "64", "--slots", "8")
+        flags = ["--max-tokens", "64", "--slots", "8", "--precision", "f32"]
+        result = run_greedy("--ids", ids, *flags)
         self.check(golden, result)
         self.assertEqual(result["stats"]["slots"], 8)
         self.assertGreater(result["stats"]["expert_misses"], 0)
@@ -73,6 +75,7 @@ class Shape(unittest.TestCase):
             {"text", "prompt_tokens", "tokens", "finish_reason", "seed", "stats"},
         )
         self.assertEqual(len(result["tokens"]), 5)
+        self.assertEqual(result["stats"]["precision"], "int8")
         check_stats(self, result["stats"])
         stats = result["stats"]
         self.assertEqual(stats["prefill_tokens"], result["prompt_tokens"])

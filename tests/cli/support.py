@@ -44,6 +44,7 @@ STATS = {
     "threads": int,
     "reader": str,
     "policy": str,
+    "precision": str,
     "device": str,
 }
 

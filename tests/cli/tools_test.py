@@ -62,8 +62,9 @@ class Score(unittest.TestCase):
         for golden in goldens():
             fp32 = golden["fp32"]
             ids = golden["ids"] + fp32["greedy_ids"][:1]
+            flags = ["--top", "5", "--precision", "f32"]
             result = flash_json(
-                "score", MODEL, "--ids", temporary_file(self, ids), "--top", "5"
+                "score", MODEL, "--ids", temporary_file(self, ids), *flags
             )
             top = result["top"][-1]
             recorded = fp32["top5"]

@@ -57,6 +57,7 @@ std::unique_ptr<Engine> open(const Golden& golden, const Setting& setting) {
   options.memory = "1GB";
   options.context_tokens = 128;
   options.threads = 2;
+  options.precision = "f32";
   options.resident = setting.resident;
   if (!setting.resident) {
     options.slots = make_plan(options).experts_per_token;
@@ -149,6 +150,7 @@ TEST_CASE("parity: the demo model meets its goldens") {
   options.memory = "1GB";
   options.slots = 48;
   options.threads = 2;
+  options.precision = "f32";
   const auto engine = Engine::open(options);
   const size_t vocab = engine->vocab_size();
   for (const Json& prompt : goldens["prompts"]) {

@@ -2,7 +2,10 @@
 // before it. One prompt through every combination of slots, policy, reader,
 // threads and chunk, alone and in the company of two other sequences; every
 // logit is compared, bit for bit, with the resident run's.
+#include "kernels/simd_targets.h"
+
 #include <doctest/doctest.h>
+#include <hwy/highway.h>
 
 #include <atomic>
 #include <cstring>
@@ -11,6 +14,7 @@
 
 #include "base/rng.h"
 #include "engine/engine_core.h"
+#include "kernels/byte_dot.h"
 #include "platform/memory_facts.h"
 #include "storage/memory_reader.h"
 
@@ -41,6 +45,7 @@ struct Case {
   uint64_t chunk = 512;
   bool company = false;
   bool resident = false;
+  std::string precision = "auto";
 };
 
 std::unique_ptr<Engine> open(const Case& c) {
@@ -52,6 +57,7 @@ std::unique_ptr<Engine> open(const Case& c) {
   options.prefill_chunk = c.chunk;
   options.policy = c.policy;
   options.resident = c.resident;
+  options.precision = c.precision;
   if (!c.resident) {
     options.slots = c.slots;
   }
@@ -155,7 +161,14 @@ TEST_CASE(
           for (const uint64_t chunk : {1, 7, 64, 512}) {
             for (const bool company : {false, true}) {
               const Case c{
-                  slots, policy, reader, threads, chunk, company, false};
+                  slots,
+                  policy,
+                  reader,
+                  threads,
+                  chunk,
+                  company,
+                  false,
+                  "auto"};
               CAPTURE(slots);
               CAPTURE(policy);
               CAPTURE(reader);
@@ -190,4 +203,46 @@ TEST_CASE("invariant 1, same bits: resident runs in any chunk and company") {
       CHECK(same_bits(logits_of(c), expected));
     }
   }
+}
+
+TEST_CASE("invariant 1, same bits: every kernel path against itself") {
+  const auto check = [](const char* precision) {
+    Case reference;
+    reference.resident = true;
+    reference.precision = precision;
+    const auto expected = logits_of(reference);
+    for (const uint64_t slots : {uint64_t{4}, kExperts / 2}) {
+      for (const int threads : {1, 2}) {
+        for (const uint64_t chunk : {1, 7, 512}) {
+          CAPTURE(slots);
+          CAPTURE(threads);
+          CAPTURE(chunk);
+          Case c;
+          c.slots = slots;
+          c.threads = threads;
+          c.chunk = chunk;
+          c.precision = precision;
+          CHECK(same_bits(logits_of(c), expected));
+        }
+      }
+    }
+    return expected;
+  };
+  int paths = 0;
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    const std::string name = hwy::TargetName(target);
+    CAPTURE(name);
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    const auto f32 = check("f32");
+    const auto int8 = check("int8");
+    CHECK(!same_bits(f32, int8)); // or there would be one path alone
+    kernels::allow_byte_dot(false);
+    CHECK(same_bits(check("int8"), int8));
+    kernels::allow_byte_dot(true);
+    ++paths;
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  MESSAGE(paths, " kernel paths");
 }

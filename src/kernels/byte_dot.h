@@ -1,0 +1,15 @@
+// Whether kernels use the processor's instruction for dot products of bytes,
+// which not every processor of a SIMD target has: AVX-512 VNNI, NEON DotProd.
+// Either way gives the same bits.
+//
+// Thread rule: allow_byte_dot() only while no kernel runs.
+#pragma once
+
+namespace mlx_flash::kernels {
+
+bool uses_byte_dot();
+
+// For tests: false makes uses_byte_dot() false; true lets the processor decide.
+void allow_byte_dot(bool allow);
+
+} // namespace mlx_flash::kernels

@@ -1,0 +1,352 @@
+// The matrix product of one tile of W and some rows of x, with x as integers.
+//
+// The order of operations for each output, whatever the number of rows:
+//   total = 0
+//   for each group, in order:
+//     sum = sum of code * integer, exact
+//     total = (w_scale * x_scale) * sum + total           (fused where it is)
+//     total = w_bias * x_sum + total                      (fused where it is)
+// with x_sum the sum of the group's rounded x: the bias must multiply what
+// the codes multiply, or the rounding error of x enters twice.
+
+#if defined(MLX_FLASH_KERNELS_INTEGER_PRODUCT_INL_H_) == \
+    defined(HWY_TARGET_TOGGLE)
+#ifdef MLX_FLASH_KERNELS_INTEGER_PRODUCT_INL_H_
+#undef MLX_FLASH_KERNELS_INTEGER_PRODUCT_INL_H_
+#else
+#define MLX_FLASH_KERNELS_INTEGER_PRODUCT_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "kernels/codes-inl.h"
+#include "kernels/dot-inl.h"
+#include "kernels/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlx_flash::kernels {
+namespace HWY_NAMESPACE {
+
+// Four bytes of x in every lane.
+HWY_INLINE Words broadcast_quad(const int8_t* HWY_RESTRICT x) {
+  uint32_t four;
+  std::memcpy(&four, x, sizeof(four));
+  return hn::Set(kWords, four);
+}
+
+// total = (w_scale * x_scale) * sum + total, then w_bias * x_sum + total, for
+// kColumns vectors whose scales and biases begin at `w_scales`, `w_biases`.
+template <int kColumns>
+HWY_INLINE void scale_integers(
+    const float* HWY_RESTRICT w_scales,
+    const float* HWY_RESTRICT w_biases,
+    float x_scale,
+    float x_sum,
+    const Ints (&sum)[kColumns],
+    Floats (&total)[kColumns]) {
+  const Floats factor = hn::Set(kFloats, x_scale);
+  const Floats bias_factor = hn::Set(kFloats, x_sum);
+  HWY_UNROLL(8)
+  for (int c = 0; c < kColumns; ++c) {
+    const Floats scale =
+        hn::Mul(hn::Load(kFloats, w_scales + c * kLanes), factor);
+    total[c] = hn::MulAdd(scale, hn::ConvertTo(kFloats, sum[c]), total[c]);
+    total[c] = hn::MulAdd(
+        hn::Load(kFloats, w_biases + c * kLanes), bias_factor, total[c]);
+  }
+}
+
+// One row of x ------------------------------------------------------------
+
+// Adds quads q, q + 1, ... of a block to sums; even and odd quads apart, so
+// that fewer additions wait for each other.
+template <class CodeType, class Sum, int q>
+HWY_INLINE void add_quads(
+    const uint32_t* HWY_RESTRICT words,
+    const int8_t* HWY_RESTRICT x,
+    Sum (&even)[kVectors],
+    Sum (&odd)[kVectors]) {
+  if constexpr (q < kQuads) {
+    const Words factor = broadcast_quad(x + 4 * q);
+    HWY_UNROLL(8)
+    for (int64_t v = 0; v < kVectors; ++v) {
+      const Words codes = CodeType::template quad<q>(words + v * kLanes);
+      (q % 2 == 0 ? even : odd)[v].add(codes, factor);
+    }
+    add_quads<CodeType, Sum, q + 1>(words, x, even, odd);
+  }
+}
+
+template <class CodeType, class Sum>
+HWY_INLINE void add_block(
+    const uint32_t* HWY_RESTRICT words,
+    const int8_t* HWY_RESTRICT x,
+    Ints (&total)[kVectors]) {
+  Sum even[kVectors];
+  Sum odd[kVectors];
+  HWY_UNROLL(8)
+  for (int64_t v = 0; v < kVectors; ++v) {
+    even[v].start(total[v]);
+    odd[v].start(hn::Zero(kInts));
+  }
+  add_quads<CodeType, Sum, 0>(words, x, even, odd);
+  HWY_UNROLL(8)
+  for (int64_t v = 0; v < kVectors; ++v) {
+    total[v] = even[v].finish(total[v]);
+    total[v] = hn::Add(total[v], odd[v].finish(hn::Zero(kInts)));
+  }
+}
+
+template <class CodeType, class Sum>
+HWY_INLINE void multiply_one_row(
+    const ProductTask& task,
+    const TileRows& rows,
+    const TileScales& scales) {
+  using Weights = AffineWeights<CodeType::kBits>;
+  constexpr int64_t kStage = Weights::kStageBlocks * kBlock;
+  HWY_ALIGN uint32_t stage[kStageWords * kTile];
+  const int8_t* HWY_RESTRICT x = task.integers[0];
+  const int64_t in = task.w->in;
+  Floats total[kVectors];
+  Ints sum[kVectors];
+  for (int64_t v = 0; v < kVectors; ++v) {
+    total[v] = hn::Zero(kFloats);
+    sum[v] = hn::Zero(kInts);
+  }
+  for (int64_t first = 0; first < in; first += kStage) {
+    const int64_t end = std::min(first + kStage, in);
+    stage_weights<Weights>(rows, first, end - first, stage);
+    const uint32_t* words = stage;
+    for (int64_t c = first; c < end; c += kBlock) {
+      prefetch_ahead(
+          rows, c * CodeType::kBits / 8, kBlock * CodeType::kBits / 8);
+      add_block<CodeType, Sum>(words, x + c, sum);
+      words += CodeType::kBits * kTile;
+      const int64_t block = c / kBlock;
+      if (scales.ends_group(block)) {
+        const int64_t group = scales.group(block);
+        scale_integers(
+            scales.scales + group * kTile,
+            scales.biases + group * kTile,
+            task.scales[0][group],
+            task.sums[0][group],
+            sum,
+            total);
+        for (int64_t v = 0; v < kVectors; ++v) {
+          sum[v] = hn::Zero(kInts);
+        }
+      }
+    }
+  }
+  for (int64_t v = 0; v < kVectors; ++v) {
+    hn::StoreU(total[v], kFloats, task.out + v * kLanes);
+  }
+}
+
+// Many rows of x ------------------------------------------------------------
+
+// panel[q * kTile] and up = quad q of kLanes rows, for q, q + 1, ... of a
+// block.
+template <class CodeType, int q>
+HWY_INLINE void unpack_quads(
+    const uint32_t* HWY_RESTRICT words,
+    uint32_t* HWY_RESTRICT panel) {
+  if constexpr (q < kQuads) {
+    hn::Store(CodeType::template quad<q>(words), kWords, panel + q * kTile);
+    unpack_quads<CodeType, q + 1>(words, panel);
+  }
+}
+
+template <class CodeType>
+HWY_INLINE void unpack_codes(
+    const TileRows& rows,
+    int64_t first,
+    int64_t end,
+    uint32_t* HWY_RESTRICT panel) {
+  using Weights = AffineWeights<CodeType::kBits>;
+  constexpr int64_t kStage = Weights::kStageBlocks * kBlock;
+  HWY_ALIGN uint32_t stage[kStageWords * kTile];
+  for (int64_t s = first; s < end; s += kStage) {
+    const int64_t stage_end = std::min(s + kStage, end);
+    stage_weights<Weights>(rows, s, stage_end - s, stage);
+    for (int64_t c = s; c < stage_end; c += kBlock) {
+      const uint32_t* words = stage + (c - s) * CodeType::kBits / 32 * kTile;
+      uint32_t* to = panel + (c - first) / 4 * kTile;
+      for (int64_t v = 0; v < kTile; v += kLanes) {
+        unpack_quads<CodeType, 0>(words + v, to + v);
+      }
+    }
+  }
+}
+
+// Columns `first` to `end` of W as quads: [(end - first) / 4, kTile].
+struct CodePanel {
+  const uint32_t* quads;
+  int64_t first;
+  int64_t end;
+  TileScales scales;
+};
+
+// sum = the sums of one group, columns `c` to `c + size` of x, `quads` in the
+// panel, for kRows rows of x.
+template <int kRows, int kColumns, class Sum>
+HWY_INLINE void sum_group_of_panel(
+    const int8_t* const (&x)[kRows],
+    const uint32_t* HWY_RESTRICT quads,
+    int64_t c,
+    int64_t size,
+    Ints (&total)[kRows][kColumns]) {
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8)
+    for (int v = 0; v < kColumns; ++v) {
+      total[r][v] = hn::Zero(kInts);
+    }
+  }
+  for (const int64_t end = c + size; c < end; c += kBlock) {
+    Sum sum[kRows][kColumns];
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (int v = 0; v < kColumns; ++v) {
+        sum[r][v].start(total[r][v]);
+      }
+    }
+    for (int q = 0; q < kQuads; ++q) {
+      Words codes[kColumns];
+      HWY_UNROLL(8)
+      for (int v = 0; v < kColumns; ++v) {
+        codes[v] = hn::Load(kWords, quads + v * kLanes);
+      }
+      quads += kTile;
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; ++r) {
+        const Words factor = broadcast_quad(x[r] + c + 4 * q);
+        HWY_UNROLL(8)
+        for (int v = 0; v < kColumns; ++v) {
+          sum[r][v].add(codes[v], factor);
+        }
+      }
+    }
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) {
+      HWY_UNROLL(8)
+      for (int v = 0; v < kColumns; ++v) {
+        total[r][v] = sum[r][v].finish(total[r][v]);
+      }
+    }
+  }
+}
+
+// Rows of x that are multiplied at once, and vectors of the tile: as many as
+// the registers hold beside the codes and what is broadcast.
+template <class Sum>
+struct CodeTile {
+  static constexpr int kColumns = 2;
+  static constexpr int kRows =
+      std::min(12, (kRegisters - kColumns - 2) / (kColumns * Sum::kRegisters));
+};
+
+// Adds the panel's part to the totals of task rows `row` .. row + kRows - 1.
+template <int kRows, class Sum>
+HWY_NOINLINE void
+add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
+  constexpr int kColumns = CodeTile<Sum>::kColumns;
+  const TileScales& scales = panel.scales;
+  const int64_t size = scales.group_blocks * kBlock;
+  const int8_t* x[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    x[r] = task.integers[row + r];
+  }
+  for (int64_t i = 0; i < kTile; i += kColumns * kLanes) {
+    for (int64_t c = panel.first; c < panel.end; c += size) {
+      Ints sum[kRows][kColumns];
+      sum_group_of_panel<kRows, kColumns, Sum>(
+          x, panel.quads + (c - panel.first) / 4 * kTile + i, c, size, sum);
+      const int64_t group = scales.group(c / kBlock);
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; ++r) {
+        float* out = task.out + (row + r) * kTile + i;
+        Floats total[kColumns];
+        HWY_UNROLL(8)
+        for (int v = 0; v < kColumns; ++v) {
+          total[v] = hn::LoadU(kFloats, out + v * kLanes);
+        }
+        scale_integers(
+            scales.scales + group * kTile + i,
+            scales.biases + group * kTile + i,
+            task.scales[row + r][group],
+            task.sums[row + r][group],
+            sum[r],
+            total);
+        HWY_UNROLL(8)
+        for (int v = 0; v < kColumns; ++v) {
+          hn::StoreU(total[v], kFloats, out + v * kLanes);
+        }
+      }
+    }
+  }
+}
+
+// The same for `count` rows, at most kRows.
+template <int kRows, class Sum>
+HWY_INLINE void add_code_panel_to(
+    const ProductTask& task,
+    const CodePanel& panel,
+    int64_t row,
+    int64_t count) {
+  if constexpr (kRows > 0) {
+    if (count == kRows) {
+      add_code_panel<kRows, Sum>(task, panel, row);
+    } else {
+      add_code_panel_to<kRows - 1, Sum>(task, panel, row, count);
+    }
+  }
+}
+
+template <class CodeType, class Sum>
+HWY_INLINE void multiply_code_rows(
+    const ProductTask& task,
+    const TileRows& rows,
+    const TileScales& scales) {
+  constexpr int kRows = CodeTile<Sum>::kRows;
+  auto* quads = reinterpret_cast<uint32_t*>(task.memory);
+  // As many bytes as a panel of floats has, and whole groups.
+  constexpr int64_t kColumns = 4 * kPanelColumns;
+  std::fill_n(task.out, task.rows * kTile, 0.0f);
+  const int64_t in = task.w->in;
+  for (int64_t first = 0; first < in; first += kColumns) {
+    const int64_t end = std::min(first + kColumns, in);
+    unpack_codes<CodeType>(rows, first, end, quads);
+    const CodePanel panel{quads, first, end, scales};
+    // Parts of nearly equal size: a small last one would waste the codes that
+    // it loads.
+    int64_t row = 0;
+    for (int64_t parts = (task.rows + kRows - 1) / kRows; parts > 0; --parts) {
+      const int64_t count = (task.rows - row + parts - 1) / parts;
+      add_code_panel_to<kRows, Sum>(task, panel, row, count);
+      row += count;
+    }
+  }
+}
+
+template <class CodeType, class BaseSum>
+HWY_NOINLINE void multiply_codes(const ProductTask& task) {
+  using Sum =
+      typename SumFor<BaseSum, CodeType::kBits <= BaseSum::kCodeBits>::Type;
+  const Matrix& w = *task.w;
+  const TileRows rows(w.weight, row_bytes(w), task.first, w.out);
+  const TileScales scales = tile_scales(task);
+  // Other codes are too slow to unpack for a single use.
+  constexpr bool kDirect = AffineWeights<CodeType::kBits>::kDirect;
+  if (kDirect && task.rows == 1) {
+    return multiply_one_row<CodeType, Sum>(task, rows, scales);
+  }
+  multiply_code_rows<CodeType, Sum>(task, rows, scales);
+}
+
+} // namespace HWY_NAMESPACE
+} // namespace mlx_flash::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,53 @@
+// Rows of activations made ready for products: rounded to integers and summed
+// by groups, once, for all the matrices that they are multiplied with.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/matrix.h"
+#include "kernels/precision.h"
+#include "kernels/thread_pool.h"
+
+namespace mlx_flash::kernels {
+
+// Views of the memory that prepare_rows() filled, and of x. Row r of each
+// array begins at r * (its second dimension).
+//
+// int8: for each group of each row, with the group's largest magnitude a,
+//   scale = a / 127
+//   integer = round(x * (127 / a)), halves to even; 0 where a is 0
+//   sum = scale * (sum of the integers)
+// A group with an infinity or a NaN has the scale NaN. f32: sum = the group's
+// sum in f32.
+struct PreparedRows {
+  ConstRows x;
+  bool has_integers = false;
+  int64_t in = 0;
+  int64_t groups = 0; // 0 for dense weights
+  const float* sums = nullptr; // [rows, groups]
+  const float* scales = nullptr; // [rows, groups], with integers
+  // [rows, in]; columns in the order of columns_order(), with integers
+  const int8_t* integers = nullptr;
+};
+
+// True if rows prepared for `a` serve products with `b`.
+bool same_preparation(const Matrix& a, const Matrix& b, Precision precision);
+
+// Floats of memory that rows prepared for `w` take.
+size_t prepared_floats(const Matrix& w, Precision precision, int64_t rows);
+
+// `memory` is 64-byte aligned. x stays in use.
+PreparedRows prepare_rows(
+    ThreadPool& pool,
+    const Matrix& w,
+    Precision precision,
+    const ConstRows& x,
+    float* memory);
+
+// Integers are stored so that four neighbours meet four weights that are
+// unpacked together ("a quad", kernels/codes-inl.h): element i of each 16 in
+// memory is column order[i] of the 16 in x.
+const uint8_t* columns_order(int bits);
+
+} // namespace mlx_flash::kernels

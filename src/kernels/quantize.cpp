@@ -1,0 +1,149 @@
+#include "kernels/quantize.h"
+
+#include "kernels/simd_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/quantize.cpp"
+#include "hwy/foreach_target.h"
+
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlx_flash::kernels {
+namespace HWY_NAMESPACE {
+
+float sum_group(const float* x, int64_t size) {
+  SumLanes lanes;
+  for (int64_t i = 0; i < size; i += kSumLanes) {
+    for (int64_t p = 0; p < kSumParts; ++p) {
+      lanes.part[p] =
+          hn::Add(lanes.part[p], hn::LoadU(kFloats, x + i + p * kLanes));
+    }
+  }
+  return lanes.sum();
+}
+
+void sum_each_group(const float* x, int64_t groups, int64_t size, float* sums) {
+  for (int64_t g = 0; g < groups; ++g) {
+    sums[g] = sum_group(x + g * size, size);
+  }
+}
+
+// The largest magnitude of x; NaN if any is infinite or NaN.
+float largest_magnitude(const float* x, int64_t size) {
+  Floats most = hn::Zero(kFloats);
+  Floats strange = hn::Zero(kFloats); // x * 0: NaN where x is not finite
+  for (int64_t i = 0; i < size; i += kLanes) {
+    const Floats v = hn::LoadU(kFloats, x + i);
+    most = hn::Max(most, hn::Abs(v));
+    strange = hn::MulAdd(v, hn::Zero(kFloats), strange);
+  }
+  HWY_ALIGN float lanes[kLanes];
+  HWY_ALIGN float strange_lanes[kLanes];
+  hn::Store(most, kFloats, lanes);
+  hn::Store(strange, kFloats, strange_lanes);
+  float largest = 0;
+  float nan = 0;
+  for (int64_t i = 0; i < kLanes; ++i) {
+    largest = lanes[i] > largest ? lanes[i] : largest;
+    nan += strange_lanes[i];
+  }
+  return nan == 0 ? largest : nan;
+}
+
+// to[i] = round(x[order[i]] * factor) for 16 numbers, added to `sum`.
+HWY_INLINE void round_16(
+    const float* x,
+    Floats factor,
+    const uint8_t* order,
+    int8_t* to,
+    hn::Vec<IntTag>& sum) {
+  const hn::Rebind<int8_t, IntTag> narrow;
+  HWY_ALIGN int8_t natural[16];
+  for (int64_t i = 0; i < 16; i += kLanes) {
+    // A NaN becomes something in range.
+    auto v = hn::NearestInt(hn::Mul(hn::LoadU(kFloats, x + i), factor));
+    v = hn::Min(hn::Max(v, hn::Set(kInts, -127)), hn::Set(kInts, 127));
+    hn::StoreU(hn::DemoteTo(narrow, v), narrow, natural + i);
+    sum = hn::Add(sum, v);
+  }
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t i = 0; i < 16; ++i) {
+    to[i] = natural[order[i]];
+  }
+#else
+  const hn::CappedTag<uint8_t, 16> bytes;
+  const auto all = hn::Load(bytes, reinterpret_cast<const uint8_t*>(natural));
+  hn::StoreU(
+      hn::TableLookupBytes(all, hn::LoadU(bytes, order)),
+      bytes,
+      reinterpret_cast<uint8_t*>(to));
+#endif
+}
+
+int32_t sum_of_lanes(hn::Vec<IntTag> v) {
+  HWY_ALIGN int32_t lanes[kLanes];
+  hn::Store(v, kInts, lanes);
+  int32_t total = 0;
+  for (int64_t i = 0; i < kLanes; ++i) {
+    total += lanes[i];
+  }
+  return total;
+}
+
+void quantize_each_group(
+    const float* x,
+    int64_t groups,
+    int64_t size,
+    const uint8_t* order,
+    int8_t* integers,
+    float* scales,
+    float* sums) {
+  for (int64_t g = 0; g < groups; ++g) {
+    const float* from = x + g * size;
+    const float most = largest_magnitude(from, size);
+    // Beyond 127 / the smallest normal number the factor would be infinite.
+    const float factor = most >= 0x1.0p-119f ? 127.0f / most : 0.0f;
+    const float scale = factor == 0 && most == most ? 0.0f : most / 127.0f;
+    auto sum = hn::Zero(kInts);
+    for (int64_t i = 0; i < size; i += 16) {
+      round_16(
+          from + i,
+          hn::Set(kFloats, factor),
+          order,
+          integers + g * size + i,
+          sum);
+    }
+    scales[g] = scale;
+    sums[g] = scale * static_cast<float>(sum_of_lanes(sum));
+  }
+}
+
+} // namespace HWY_NAMESPACE
+} // namespace mlx_flash::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mlx_flash::kernels {
+
+HWY_EXPORT(sum_each_group);
+HWY_EXPORT(quantize_each_group);
+
+void sum_groups(const float* x, int64_t groups, int64_t size, float* sums) {
+  HWY_DYNAMIC_DISPATCH(sum_each_group)(x, groups, size, sums);
+}
+
+void quantize_groups(
+    const float* x,
+    int64_t groups,
+    int64_t size,
+    const uint8_t* order,
+    int8_t* integers,
+    float* scales,
+    float* sums) {
+  HWY_DYNAMIC_DISPATCH(quantize_each_group)
+  (x, groups, size, order, integers, scales, sums);
+}
+
+} // namespace mlx_flash::kernels
+#endif // HWY_ONCE

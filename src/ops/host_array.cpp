@@ -1,0 +1,23 @@
+#include "ops/host_array.h"
+
+#include <mlx/allocator.h>
+
+#include "base/check.h"
+
+namespace mlx_flash::ops {
+
+mx::array new_array(mx::Shape shape, mx::Dtype dtype) {
+  size_t bytes = mx::size_of(dtype);
+  for (const auto dimension : shape) {
+    bytes *= static_cast<size_t>(dimension);
+  }
+  return mx::array(mx::allocator::malloc(bytes), std::move(shape), dtype);
+}
+
+const float* floats_of(const mx::array& x) {
+  MLX_FLASH_CHECK(
+      x.is_available() && x.flags().row_contiguous && x.dtype() == mx::float32);
+  return x.data<float>();
+}
+
+} // namespace mlx_flash::ops

@@ -1,0 +1,15 @@
+// Large pages for memory that is read from end to end again and again, such as
+// weights: fewer address translations, and prefetching that does not stop
+// every 4 KiB.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+namespace mlx_flash {
+
+// Asks for large pages wherever `memory` has room for a whole one; nothing
+// outside of it is touched. A hint: results are the same without.
+void prefer_large_pages(std::span<std::byte> memory);
+
+} // namespace mlx_flash
