@@ -1,7 +1,7 @@
 // Quantised weights as bytes. A quad is a vector whose 32-bit lanes hold four
 // codes of one row each; a block of 32 weights is eight quads. Which columns
-// meet in a quad is what is cheap to unpack; activations are stored in the
-// same order (columns_order(), kernels/prepared_rows.h).
+// meet in a quad is what is cheap to unpack: four neighbours, or with 4 bits
+// the low and the high halves of four bytes in turn (kernels/column_order.h).
 
 #if defined(MLX_FLASH_KERNELS_CODES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_CODES_INL_H_
@@ -55,20 +55,6 @@ struct Codes<4> {
     const Words w = staged(words, q / 2);
     return hn::And(
         q % 2 == 0 ? w : hn::ShiftRight<4>(w), hn::Set(kWords, 0x0F0F0F0F));
-  }
-};
-
-template <>
-struct Codes<2> {
-  static constexpr int kBits = 2;
-
-  template <int q>
-  static HWY_INLINE Words quad(const uint32_t* HWY_RESTRICT words) {
-    Words w = staged(words, q / 4);
-    if constexpr (q % 4 != 0) {
-      w = hn::ShiftRight<2 * (q % 4)>(w);
-    }
-    return hn::And(w, hn::Set(kWords, 0x03030303));
   }
 };
 

@@ -170,7 +170,7 @@ class ExpertBatch {
     }
     if (rows.has_integers) {
       rows.scales += first * rows.groups;
-      rows.integers += first * rows.in;
+      rows.integers += first * rows.stride;
     }
     return rows;
   }

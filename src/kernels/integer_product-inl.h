@@ -20,6 +20,7 @@
 #include <algorithm>
 
 #include "kernels/codes-inl.h"
+#include "kernels/column_order.h"
 #include "kernels/dot-inl.h"
 #include "kernels/tile-inl.h"
 
@@ -57,91 +58,205 @@ HWY_INLINE void scale_integers(
 }
 
 // One row of x ------------------------------------------------------------
+//
+// The tile is read as kStreams runs of rows side by side, each from end to end
+// as it lies in memory: the processor fetches such streams ahead by itself,
+// and several of them hide more of the memory's latency than one. A vector
+// covers columns; the sums of each piece of 16 bytes of a row are kept, and
+// there, rows become lanes.
 
-// Adds quads q, q + 1, ... of a block to sums; even and odd quads apart, so
-// that fewer additions wait for each other.
-template <class CodeType, class Sum, int q>
-HWY_INLINE void add_quads(
-    const uint32_t* HWY_RESTRICT words,
-    const int8_t* HWY_RESTRICT x,
-    Sum (&even)[kVectors],
-    Sum (&odd)[kVectors]) {
-  if constexpr (q < kQuads) {
-    const Words factor = broadcast_quad(x + 4 * q);
-    HWY_UNROLL(8)
-    for (int64_t v = 0; v < kVectors; ++v) {
-      const Words codes = CodeType::template quad<q>(words + v * kLanes);
-      (q % 2 == 0 ? even : odd)[v].add(codes, factor);
+#undef MLX_FLASH_HAVE_ROW_SUMS
+#if HWY_TARGET == HWY_SCALAR
+#define MLX_FLASH_HAVE_ROW_SUMS 0
+#else
+#define MLX_FLASH_HAVE_ROW_SUMS 1
+
+inline constexpr int64_t kStreams = 4;
+inline constexpr int64_t kRunRows = kTile / kStreams;
+
+// The row of the tile in lane `lane`: lanes 4 q .. 4 q + 3 have row q of each
+// run.
+HWY_INLINE int64_t row_of_lane(int64_t lane) {
+  return lane % kStreams * kRunRows + lane / kStreams;
+}
+
+inline constexpr int64_t kPieceBytes = 16;
+inline constexpr int64_t kVectorBytes = kLanes * 4;
+
+// What of each row is summed before the groups' scales are applied.
+inline constexpr int64_t kSliceBytes = 2048;
+static_assert(kSliceBytes / kPieceBytes <= kPanelColumns);
+
+// In each 16-byte block, lane j is the sum of vector j's lanes of that block.
+HWY_INLINE Ints sum_blocks(const Ints (&v)[kStreams]) {
+  const hn::RepartitionToWide<IntTag> pairs;
+  const auto add_halves = [](Ints a, Ints b) HWY_ATTR {
+    return hn::Add(
+        hn::InterleaveLower(kInts, a, b), hn::InterleaveUpper(kInts, a, b));
+  };
+  const auto ab = hn::BitCast(pairs, add_halves(v[0], v[1]));
+  const auto cd = hn::BitCast(pairs, add_halves(v[2], v[3]));
+  return hn::Add(
+      hn::BitCast(kInts, hn::InterleaveLower(pairs, ab, cd)),
+      hn::BitCast(kInts, hn::InterleaveUpper(pairs, ab, cd)));
+}
+
+// Stores block k of v at to + k * kTile.
+template <class Tag>
+HWY_INLINE void store_blocks(Tag tag, hn::Vec<Tag> v, int32_t* to) {
+  if constexpr (hn::MaxLanes(tag) == 4) {
+    hn::StoreU(v, tag, to);
+  } else {
+    const hn::Half<Tag> half;
+    constexpr int64_t kBlocks = hn::MaxLanes(tag) / 8;
+    store_blocks(half, hn::LowerHalf(half, v), to);
+    store_blocks(half, hn::UpperHalf(half, v), to + kBlocks * kTile);
+  }
+}
+
+HWY_INLINE Words load_bytes(const void* from) {
+  const hn::Repartition<uint8_t, WordTag> bytes;
+  return hn::BitCast(
+      kWords, hn::LoadU(bytes, static_cast<const uint8_t*>(from)));
+}
+
+// A vector's columns of x, for codes of kBits bits.
+template <int kBits>
+struct VectorOfX {
+  Words plane[kBits == 4 ? 2 : 1];
+
+  // Columns of the bytes from `at` on of a row of W.
+  HWY_INLINE VectorOfX(const int8_t* HWY_RESTRICT x, int64_t at) {
+    constexpr int64_t kPlanes = kBits == 4 ? 2 : 1;
+    const int64_t in_chunk = at % kChunkBytes;
+    const int8_t* from = x + (at - in_chunk) * kPlanes + in_chunk;
+    for (int64_t p = 0; p < kPlanes; ++p) {
+      plane[p] = load_bytes(from + p * kChunkBytes);
     }
-    add_quads<CodeType, Sum, q + 1>(words, x, even, odd);
   }
+};
+
+// The products of one vector of codes, added up in each lane.
+template <int kBits, class Sum>
+HWY_INLINE Ints dot_vector(Words codes, const VectorOfX<kBits>& x) {
+  Sum sum;
+  sum.start(hn::Zero(kInts));
+  if constexpr (kBits == 4) {
+    const Words mask = hn::Set(kWords, 0x0F0F0F0F);
+    sum.add(hn::And(codes, mask), x.plane[0]);
+    sum.add(hn::And(hn::ShiftRight<4>(codes), mask), x.plane[1]);
+  } else {
+    static_assert(kBits == 8);
+    sum.add(codes, x.plane[0]);
+  }
+  return sum.finish(hn::Zero(kInts));
 }
 
-template <class CodeType, class Sum>
-HWY_INLINE void add_block(
-    const uint32_t* HWY_RESTRICT words,
-    const int8_t* HWY_RESTRICT x,
-    Ints (&total)[kVectors]) {
-  Sum even[kVectors];
-  Sum odd[kVectors];
-  HWY_UNROLL(8)
-  for (int64_t v = 0; v < kVectors; ++v) {
-    even[v].start(total[v]);
-    odd[v].start(hn::Zero(kInts));
-  }
-  add_quads<CodeType, Sum, 0>(words, x, even, odd);
-  HWY_UNROLL(8)
-  for (int64_t v = 0; v < kVectors; ++v) {
-    total[v] = even[v].finish(total[v]);
-    total[v] = hn::Add(total[v], odd[v].finish(hn::Zero(kInts)));
-  }
-}
-
-template <class CodeType, class Sum>
-HWY_INLINE void multiply_one_row(
-    const ProductTask& task,
+// sums[p * kTile + lane] = the sum of piece p of the `bytes` bytes from
+// `offset` on of the lane's row. x: the columns of byte `offset` and up.
+template <int kBits, class Sum>
+HWY_INLINE void sum_pieces(
     const TileRows& rows,
-    const TileScales& scales) {
-  using Weights = AffineWeights<CodeType::kBits>;
-  constexpr int64_t kStage = Weights::kStageBlocks * kBlock;
-  HWY_ALIGN uint32_t stage[kStageWords * kTile];
-  const int8_t* HWY_RESTRICT x = task.integers[0];
-  const int64_t in = task.w->in;
-  Floats total[kVectors];
-  Ints sum[kVectors];
-  for (int64_t v = 0; v < kVectors; ++v) {
-    total[v] = hn::Zero(kFloats);
-    sum[v] = hn::Zero(kInts);
+    int64_t offset,
+    int64_t bytes,
+    const int8_t* HWY_RESTRICT x,
+    int32_t* HWY_RESTRICT sums) {
+  // Into the first-level cache what this row will use soon; into the second
+  // what the tile behind this one will: the compute between two loads is too
+  // long for the processor to look ahead far enough by itself.
+  constexpr int64_t kNear = 256;
+  const int64_t next_tile = kTile * rows.bytes;
+  for (int64_t q = 0; q < kTile; q += kStreams) {
+    const uint8_t* row[kStreams];
+    for (int64_t j = 0; j < kStreams; ++j) {
+      row[j] = rows.row[q + j] + offset;
+    }
+    int64_t at = 0;
+    for (; at + kVectorBytes <= bytes; at += kVectorBytes) {
+      const VectorOfX<kBits> factors(x, at);
+      Ints sum[kStreams];
+      HWY_UNROLL(4)
+      for (int64_t j = 0; j < kStreams; ++j) {
+        __builtin_prefetch(row[j] + at + kNear);
+        __builtin_prefetch(row[j] + at + next_tile, 0, 2);
+        sum[j] = dot_vector<kBits, Sum>(load_bytes(row[j] + at), factors);
+      }
+      store_blocks(kInts, sum_blocks(sum), sums + at / kPieceBytes * kTile + q);
+    }
+    if (at < bytes) {
+      const VectorOfX<kBits> factors(x, at);
+      Ints sum[kStreams];
+      for (int64_t j = 0; j < kStreams; ++j) {
+        HWY_ALIGN uint8_t codes[kVectorBytes] = {};
+        std::memcpy(codes, row[j] + at, static_cast<size_t>(bytes - at));
+        sum[j] = dot_vector<kBits, Sum>(load_bytes(codes), factors);
+      }
+      store_blocks(kInts, sum_blocks(sum), sums + at / kPieceBytes * kTile + q);
+    }
   }
-  for (int64_t first = 0; first < in; first += kStage) {
-    const int64_t end = std::min(first + kStage, in);
-    stage_weights<Weights>(rows, first, end - first, stage);
-    const uint32_t* words = stage;
-    for (int64_t c = first; c < end; c += kBlock) {
-      prefetch_ahead(
-          rows, c * CodeType::kBits / 8, kBlock * CodeType::kBits / 8);
-      add_block<CodeType, Sum>(words, x + c, sum);
-      words += CodeType::kBits * kTile;
-      const int64_t block = c / kBlock;
-      if (scales.ends_group(block)) {
-        const int64_t group = scales.group(block);
-        scale_integers(
-            scales.scales + group * kTile,
-            scales.biases + group * kTile,
-            task.scales[0][group],
-            task.sums[0][group],
-            sum,
-            total);
-        for (int64_t v = 0; v < kVectors; ++v) {
-          sum[v] = hn::Zero(kInts);
-        }
+}
+
+// Adds groups `first` to `last` to the totals. sums: from sum_pieces(), of the
+// first group's pieces and up.
+template <int kBits>
+HWY_INLINE void add_groups(
+    const ProductTask& task,
+    const TileScales& scales,
+    const int32_t* HWY_RESTRICT sums,
+    int64_t first,
+    int64_t last,
+    Floats (&total)[kVectors]) {
+  const int64_t group_pieces =
+      scales.group_blocks * kBlock * kBits / 8 / kPieceBytes;
+  for (int64_t g = first; g < last; ++g) {
+    Ints sum[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) {
+      sum[v] = hn::Load(kInts, sums + v * kLanes);
+    }
+    sums += kTile;
+    for (int64_t p = 1; p < group_pieces; ++p, sums += kTile) {
+      HWY_UNROLL(4)
+      for (int64_t v = 0; v < kVectors; ++v) {
+        sum[v] = hn::Add(sum[v], hn::Load(kInts, sums + v * kLanes));
       }
     }
-  }
-  for (int64_t v = 0; v < kVectors; ++v) {
-    hn::StoreU(total[v], kFloats, task.out + v * kLanes);
+    scale_integers(
+        scales.scales + g * kTile,
+        scales.biases + g * kTile,
+        task.scales[0][g],
+        task.sums[0][g],
+        sum,
+        total);
   }
 }
+
+template <int kBits, class Sum>
+HWY_INLINE void multiply_one_row(const ProductTask& task) {
+  constexpr int64_t kSliceColumns = kSliceBytes * 8 / kBits;
+  const Matrix& w = *task.w;
+  const TileRows rows(w.weight, row_bytes(w), task.first, w.out, row_of_lane);
+  const TileScales scales = tile_scales(task, row_of_lane);
+  auto* sums = reinterpret_cast<int32_t*>(task.memory);
+  Floats total[kVectors];
+  for (int64_t v = 0; v < kVectors; ++v) {
+    total[v] = hn::Zero(kFloats);
+  }
+  for (int64_t c = 0; c < w.in; c += kSliceColumns) {
+    const int64_t end = std::min(c + kSliceColumns, w.in);
+    sum_pieces<kBits, Sum>(
+        rows, c * kBits / 8, (end - c) * kBits / 8, task.integers[0] + c, sums);
+    add_groups<kBits>(
+        task, scales, sums, c / w.group_size, end / w.group_size, total);
+  }
+  HWY_ALIGN float lanes[kTile];
+  for (int64_t v = 0; v < kVectors; ++v) {
+    hn::Store(total[v], kFloats, lanes + v * kLanes);
+  }
+  for (int64_t lane = 0; lane < kTile; ++lane) {
+    task.out[row_of_lane(lane)] = lanes[lane];
+  }
+}
+#endif
 
 // Many rows of x ------------------------------------------------------------
 
@@ -188,14 +303,18 @@ struct CodePanel {
 };
 
 // sum = the sums of one group, columns `c` to `c + size` of x, `quads` in the
-// panel, for kRows rows of x.
+// panel, for kRows rows of x in `planes` planes.
 template <int kRows, int kColumns, class Sum>
 HWY_INLINE void sum_group_of_panel(
     const int8_t* const (&x)[kRows],
+    int planes,
     const uint32_t* HWY_RESTRICT quads,
     int64_t c,
     int64_t size,
     Ints (&total)[kRows][kColumns]) {
+  // Quads come in pairs: neighbours, or the same place in either plane.
+  const int64_t second = planes == 2 ? kChunkBytes : 4;
+  const int64_t step = planes == 2 ? 4 : 8;
   HWY_UNROLL(16)
   for (int r = 0; r < kRows; ++r) {
     HWY_UNROLL(8)
@@ -212,19 +331,23 @@ HWY_INLINE void sum_group_of_panel(
         sum[r][v].start(total[r][v]);
       }
     }
-    for (int q = 0; q < kQuads; ++q) {
-      Words codes[kColumns];
-      HWY_UNROLL(8)
-      for (int v = 0; v < kColumns; ++v) {
-        codes[v] = hn::Load(kWords, quads + v * kLanes);
-      }
-      quads += kTile;
-      HWY_UNROLL(16)
-      for (int r = 0; r < kRows; ++r) {
-        const Words factor = broadcast_quad(x[r] + c + 4 * q);
+    int64_t at = column_offset(planes, c);
+    for (int pair = 0; pair < kQuads / 2; ++pair, at += step) {
+      HWY_UNROLL(2)
+      for (int64_t half = 0; half < 2; ++half) {
+        Words codes[kColumns];
         HWY_UNROLL(8)
         for (int v = 0; v < kColumns; ++v) {
-          sum[r][v].add(codes[v], factor);
+          codes[v] = hn::Load(kWords, quads + v * kLanes);
+        }
+        quads += kTile;
+        HWY_UNROLL(16)
+        for (int r = 0; r < kRows; ++r) {
+          const Words factor = broadcast_quad(x[r] + at + half * second);
+          HWY_UNROLL(8)
+          for (int v = 0; v < kColumns; ++v) {
+            sum[r][v].add(codes[v], factor);
+          }
         }
       }
     }
@@ -254,6 +377,7 @@ add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
   constexpr int kColumns = CodeTile<Sum>::kColumns;
   const TileScales& scales = panel.scales;
   const int64_t size = scales.group_blocks * kBlock;
+  const int planes = planes_of(task.w->bits);
   const int8_t* x[kRows];
   for (int r = 0; r < kRows; ++r) {
     x[r] = task.integers[row + r];
@@ -262,7 +386,12 @@ add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
     for (int64_t c = panel.first; c < panel.end; c += size) {
       Ints sum[kRows][kColumns];
       sum_group_of_panel<kRows, kColumns, Sum>(
-          x, panel.quads + (c - panel.first) / 4 * kTile + i, c, size, sum);
+          x,
+          planes,
+          panel.quads + (c - panel.first) / 4 * kTile + i,
+          c,
+          size,
+          sum);
       const int64_t group = scales.group(c / kBlock);
       HWY_UNROLL(16)
       for (int r = 0; r < kRows; ++r) {
@@ -334,15 +463,17 @@ template <class CodeType, class BaseSum>
 HWY_NOINLINE void multiply_codes(const ProductTask& task) {
   using Sum =
       typename SumFor<BaseSum, CodeType::kBits <= BaseSum::kCodeBits>::Type;
+#if MLX_FLASH_HAVE_ROW_SUMS
+  // Other codes are too slow to unpack for a single use.
+  if constexpr (CodeType::kBits == 4 || CodeType::kBits == 8) {
+    if (task.rows == 1) {
+      return multiply_one_row<CodeType::kBits, Sum>(task);
+    }
+  }
+#endif
   const Matrix& w = *task.w;
   const TileRows rows(w.weight, row_bytes(w), task.first, w.out);
-  const TileScales scales = tile_scales(task);
-  // Other codes are too slow to unpack for a single use.
-  constexpr bool kDirect = AffineWeights<CodeType::kBits>::kDirect;
-  if (kDirect && task.rows == 1) {
-    return multiply_one_row<CodeType, Sum>(task, rows, scales);
-  }
-  multiply_code_rows<CodeType, Sum>(task, rows, scales);
+  multiply_code_rows<CodeType, Sum>(task, rows, tile_scales(task));
 }
 
 } // namespace HWY_NAMESPACE

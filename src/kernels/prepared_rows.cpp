@@ -1,5 +1,6 @@
 #include "kernels/prepared_rows.h"
 
+#include "kernels/column_order.h"
 #include "kernels/product.h"
 #include "kernels/quantize.h"
 
@@ -25,7 +26,10 @@ struct Layout {
     const bool has_integers = uses_integers(w, precision);
     scales = sums + per_group;
     integers = scales + (has_integers ? per_group : 0);
-    all = integers + (has_integers ? padded_floats(rows * w.in / 4) : 0);
+    all = integers +
+        (has_integers
+             ? static_cast<size_t>(rows * integers_stride(w.bits, w.in)) / 4
+             : 0);
   }
 };
 
@@ -36,8 +40,7 @@ bool same_preparation(const Matrix& a, const Matrix& b, Precision precision) {
     return false;
   }
   return uses_integers(a, precision) == uses_integers(b, precision) &&
-      (!uses_integers(a, precision) ||
-       columns_order(a.bits) == columns_order(b.bits));
+      (!uses_integers(a, precision) || planes_of(a.bits) == planes_of(b.bits));
 }
 
 size_t prepared_floats(const Matrix& w, Precision precision, int64_t rows) {
@@ -53,7 +56,6 @@ PreparedRows prepare_rows(
   const Layout at(w, precision, x.count);
   PreparedRows rows;
   rows.x = x;
-  rows.in = w.in;
   rows.groups = groups_of(w);
   if (rows.groups == 0) {
     return rows;
@@ -64,6 +66,7 @@ PreparedRows prepare_rows(
   auto* integers = reinterpret_cast<int8_t*>(memory + at.integers);
   rows.sums = sums;
   if (rows.has_integers) {
+    rows.stride = integers_stride(w.bits, w.in);
     rows.scales = scales;
     rows.integers = integers;
   }
@@ -77,26 +80,14 @@ PreparedRows prepare_rows(
           x[r],
           rows.groups,
           w.group_size,
-          columns_order(w.bits),
-          integers + r * w.in,
+          planes_of(w.bits),
+          integers + r * rows.stride,
           scales + r * rows.groups,
           sums + r * rows.groups);
     }
   };
   pool.parallel_for(x.count, 1 + kNumbersPerChunk / w.in, body);
   return rows;
-}
-
-const uint8_t* columns_order(int bits) {
-  static constexpr uint8_t kNatural[16] = {
-      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  // A 32-bit word holds 8 weights; one mask takes every second of them.
-  static constexpr uint8_t kFourBits[16] = {
-      0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
-  // 16 weights; one mask takes every fourth.
-  static constexpr uint8_t kTwoBits[16] = {
-      0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
-  return bits == 4 ? kFourBits : bits == 2 ? kTwoBits : kNatural;
 }
 
 } // namespace mlx_flash::kernels

@@ -23,11 +23,12 @@ namespace mlx_flash::kernels {
 struct PreparedRows {
   ConstRows x;
   bool has_integers = false;
-  int64_t in = 0;
+  int64_t stride = 0; // of integers, in bytes
   int64_t groups = 0; // 0 for dense weights
   const float* sums = nullptr; // [rows, groups]
   const float* scales = nullptr; // [rows, groups], with integers
-  // [rows, in]; columns in the order of columns_order(), with integers
+  // [rows, stride]; columns in the order of kernels/column_order.h, zeros
+  // behind them; with integers
   const int8_t* integers = nullptr;
 };
 
@@ -44,10 +45,5 @@ PreparedRows prepare_rows(
     Precision precision,
     const ConstRows& x,
     float* memory);
-
-// Integers are stored so that four neighbours meet four weights that are
-// unpacked together ("a quad", kernels/codes-inl.h): element i of each 16 in
-// memory is column order[i] of the 16 in x.
-const uint8_t* columns_order(int bits);
 
 } // namespace mlx_flash::kernels

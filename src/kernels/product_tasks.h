@@ -79,7 +79,7 @@ struct TaskRows {
       }
       if (has_integers) {
         scales[r] = from.scales + row * from.groups;
-        integers[r] = from.integers + row * from.in;
+        integers[r] = from.integers + row * from.stride;
       }
     }
   }

@@ -1,5 +1,9 @@
 #include "kernels/quantize.h"
 
+#include <algorithm>
+
+#include "kernels/column_order.h"
+
 #include "kernels/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -51,33 +55,39 @@ float largest_magnitude(const float* x, int64_t size) {
   return nan == 0 ? largest : nan;
 }
 
-// to[i] = round(x[order[i]] * factor) for 16 numbers, added to `sum`.
-HWY_INLINE void round_16(
-    const float* x,
-    Floats factor,
-    const uint8_t* order,
-    int8_t* to,
-    hn::Vec<IntTag>& sum) {
+// to[i] = round(x[i] * factor) for 16 numbers, added to `sum`.
+HWY_INLINE void
+round_16(const float* x, Floats factor, int8_t* to, hn::Vec<IntTag>& sum) {
   const hn::Rebind<int8_t, IntTag> narrow;
-  HWY_ALIGN int8_t natural[16];
   for (int64_t i = 0; i < 16; i += kLanes) {
     // A NaN becomes something in range.
     auto v = hn::NearestInt(hn::Mul(hn::LoadU(kFloats, x + i), factor));
     v = hn::Min(hn::Max(v, hn::Set(kInts, -127)), hn::Set(kInts, 127));
-    hn::StoreU(hn::DemoteTo(narrow, v), narrow, natural + i);
+    hn::StoreU(hn::DemoteTo(narrow, v), narrow, to + i);
     sum = hn::Add(sum, v);
   }
+}
+
+// The even ones of 16 bytes to `even`, the odd ones to `odd`.
+HWY_INLINE void split_16(const int8_t* from, int8_t* even, int8_t* odd) {
 #if HWY_TARGET == HWY_SCALAR
-  for (int64_t i = 0; i < 16; ++i) {
-    to[i] = natural[order[i]];
+  for (int64_t i = 0; i < 8; ++i) {
+    even[i] = from[2 * i];
+    odd[i] = from[2 * i + 1];
   }
 #else
   const hn::CappedTag<uint8_t, 16> bytes;
-  const auto all = hn::Load(bytes, reinterpret_cast<const uint8_t*>(natural));
-  hn::StoreU(
-      hn::TableLookupBytes(all, hn::LoadU(bytes, order)),
+  HWY_ALIGN static constexpr uint8_t kOrder[16] = {
+      0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15};
+  HWY_ALIGN uint8_t both[16];
+  hn::Store(
+      hn::TableLookupBytes(
+          hn::LoadU(bytes, reinterpret_cast<const uint8_t*>(from)),
+          hn::Load(bytes, kOrder)),
       bytes,
-      reinterpret_cast<uint8_t*>(to));
+      both);
+  std::memcpy(even, both, 8);
+  std::memcpy(odd, both + 8, 8);
 #endif
 }
 
@@ -95,10 +105,14 @@ void quantize_each_group(
     const float* x,
     int64_t groups,
     int64_t size,
-    const uint8_t* order,
+    int planes,
     int8_t* integers,
     float* scales,
     float* sums) {
+  const int64_t in = groups * size;
+  const int64_t stride = kChunkBytes * planes;
+  std::fill_n(
+      integers + in / stride * stride, (stride - in % stride) % stride, 0);
   for (int64_t g = 0; g < groups; ++g) {
     const float* from = x + g * size;
     const float most = largest_magnitude(from, size);
@@ -107,12 +121,15 @@ void quantize_each_group(
     const float scale = factor == 0 && most == most ? 0.0f : most / 127.0f;
     auto sum = hn::Zero(kInts);
     for (int64_t i = 0; i < size; i += 16) {
-      round_16(
-          from + i,
-          hn::Set(kFloats, factor),
-          order,
-          integers + g * size + i,
-          sum);
+      const int64_t c = g * size + i;
+      if (planes == 1) {
+        round_16(x + c, hn::Set(kFloats, factor), integers + c, sum);
+        continue;
+      }
+      HWY_ALIGN int8_t natural[16];
+      round_16(x + c, hn::Set(kFloats, factor), natural, sum);
+      int8_t* even = integers + column_offset(planes, c);
+      split_16(natural, even, even + kChunkBytes);
     }
     scales[g] = scale;
     sums[g] = scale * static_cast<float>(sum_of_lanes(sum));
@@ -137,12 +154,12 @@ void quantize_groups(
     const float* x,
     int64_t groups,
     int64_t size,
-    const uint8_t* order,
+    int planes,
     int8_t* integers,
     float* scales,
     float* sums) {
   HWY_DYNAMIC_DISPATCH(quantize_each_group)
-  (x, groups, size, order, integers, scales, sums);
+  (x, groups, size, planes, integers, scales, sums);
 }
 
 } // namespace mlx_flash::kernels

@@ -8,12 +8,12 @@ namespace mlx_flash::kernels {
 // sums[g] = sum of group g of x, each of `size` floats.
 void sum_groups(const float* x, int64_t groups, int64_t size, float* sums);
 
-// As prepared_rows.h says. integers: [groups * size].
+// As prepared_rows.h says. integers: integers_stride() bytes.
 void quantize_groups(
     const float* x,
     int64_t groups,
     int64_t size,
-    const uint8_t* order,
+    int planes,
     int8_t* integers,
     float* scales,
     float* sums);

@@ -46,8 +46,11 @@ struct TileScales {
   }
 };
 
-// Unpacks the scales and biases of the task's tile behind the panel.
-HWY_INLINE TileScales tile_scales(const ProductTask& task) {
+// Unpacks the scales and biases of the task's tile behind the panel, those of
+// the tile's row `row_of(i)` in lane i.
+template <class RowOf>
+HWY_INLINE TileScales
+tile_scales(const ProductTask& task, const RowOf& row_of) {
   const Matrix& w = *task.w;
   const int64_t groups = groups_of(w);
   const int64_t scale_bytes = w.scale_type == ScaleType::f32 ? 4 : 2;
@@ -55,15 +58,19 @@ HWY_INLINE TileScales tile_scales(const ProductTask& task) {
   float* biases = scales + (groups + 7) / 8 * 8 * kTile;
   unpack_scales(
       w.scale_type,
-      TileRows(w.scales, groups * scale_bytes, task.first, w.out),
+      TileRows(w.scales, groups * scale_bytes, task.first, w.out, row_of),
       groups,
       scales);
   unpack_scales(
       w.scale_type,
-      TileRows(w.biases, groups * scale_bytes, task.first, w.out),
+      TileRows(w.biases, groups * scale_bytes, task.first, w.out, row_of),
       groups,
       biases);
   return {scales, biases, groups, w.group_size / kBlock};
+}
+
+HWY_INLINE TileScales tile_scales(const ProductTask& task) {
+  return tile_scales(task, [](int64_t i) { return i; });
 }
 
 #if HWY_ARCH_ARM_A64 || HWY_MAX_BYTES >= 64

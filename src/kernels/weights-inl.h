@@ -46,10 +46,20 @@ struct TileRows {
       int64_t row_bytes,
       int64_t first,
       int64_t rows)
+      : TileRows(base, row_bytes, first, rows, [](int64_t i) { return i; }) {}
+
+  // With row `row_of(i)` of the tile in place i.
+  template <class RowOf>
+  HWY_INLINE TileRows(
+      const std::byte* base,
+      int64_t row_bytes,
+      int64_t first,
+      int64_t rows,
+      const RowOf& row_of)
       : bytes(row_bytes) {
     const auto* start = reinterpret_cast<const uint8_t*>(base);
     for (int64_t i = 0; i < kTile; ++i) {
-      row[i] = start + std::min(first + i, rows - 1) * row_bytes;
+      row[i] = start + std::min(first + row_of(i), rows - 1) * row_bytes;
     }
   }
 
