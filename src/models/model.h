@@ -51,8 +51,8 @@ class Model {
 
   virtual const ModelShape& shape() const = 0;
 
-  // Hidden states behind every row of the batch: [rows, hidden]. Lazy; for
-  // large batches computed up to the last layers.
+  // Hidden states behind every row of the batch: [rows, hidden]. On a GPU
+  // lazy, and for large batches computed up to the last layers.
   virtual ops::mx::array forward(
       const ops::Batch& batch,
       ops::KvCache& cache,

@@ -1,5 +1,5 @@
 // The operations that models are written in. Two back-ends implement them:
-// cpu_ops.h with our kernels as MLX primitives in f32, and mlx_ops.h with
+// cpu_ops.h with our kernels, computed when they are called, and mlx_ops.h with
 // MLX's stock operations, for GPUs. Model code cannot tell them apart.
 //
 // Arrays may be lazy. Activations are [rows, features], row-contiguous; rows
