@@ -20,6 +20,7 @@
 #                      compiles for and runs as ARM (check-cross)
 #   ziglang 0.17.0     compiles for macOS without a Mac: clang with Apple's headers (check-cross)
 #   numpy              random weights (bench/make_model), goldens (scripts/record_goldens)
+#   gguf               writes the models that llama.cpp is measured with (bench/make_model --format gguf)
 
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
