@@ -21,6 +21,7 @@
 #   ziglang 0.17.0     compiles for macOS without a Mac: clang with Apple's headers (check-cross)
 #   numpy              random weights (bench/make_model), goldens (scripts/record_goldens)
 #   gguf               writes the models that llama.cpp is measured with (bench/make_model --format gguf)
+#   llama.cpp          what we are measured against (bench/peers setup)
 
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
