@@ -3,7 +3,8 @@
 // is free and every way below gives the same sums.
 //
 // A Sum takes the eight quads of one block of weights. start() and finish()
-// carry the totals of the blocks before it.
+// carry the totals of the blocks before it. Constructors are written out:
+// implicit ones would be compiled without the target's instructions.
 
 #if defined(MLX_FLASH_KERNELS_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_DOT_INL_H_
@@ -113,6 +114,7 @@ struct PortableSum {
 
   Ints sum;
 
+  HWY_INLINE PortableSum() {}
   HWY_INLINE void start(Ints before) {
     sum = before;
   }
@@ -152,6 +154,7 @@ struct ByteDotSum {
 
   Ints sum;
 
+  HWY_INLINE ByteDotSum() {}
   HWY_INLINE void start(Ints before) {
     sum = before;
   }
@@ -171,6 +174,7 @@ struct ByteDotSum {
 
   Ints sum;
 
+  HWY_INLINE ByteDotSum() {}
   HWY_INLINE void start(Ints before) {
     sum = before;
   }
@@ -195,6 +199,7 @@ struct SplitSum {
   Sum low;
   Sum high;
 
+  HWY_INLINE SplitSum() {}
   HWY_INLINE void start(Ints) {
     low.start(hn::Zero(kInts));
     high.start(hn::Zero(kInts));
