@@ -179,9 +179,14 @@ struct ByteDotSum {
     sum = before;
   }
   HWY_INLINE void add(Words codes, Words x) {
-    asm(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+#ifdef __ARM_FEATURE_DOTPROD
+    sum.raw = vdotq_s32(
+        sum.raw, vreinterpretq_s8_u32(codes.raw), vreinterpretq_s8_u32(x.raw));
+#else
+    asm(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
         : "+w"(sum.raw)
         : "w"(codes.raw), "w"(x.raw));
+#endif
   }
   HWY_INLINE Ints finish(Ints) const {
     return sum;
