@@ -29,6 +29,9 @@ struct ModelShape {
   int expert_inner = 0;
   int64_t max_positions = 0;
   std::vector<int> expert_layers; // layer numbers
+  // The module of which a step reads one row for each token; empty where it is
+  // the head too, and so is read whole.
+  std::string embedding;
 
   ops::KvShape kv() const {
     return {layers, kv_heads, head_dim};

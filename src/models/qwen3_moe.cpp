@@ -23,6 +23,7 @@ struct Config {
   bool tied_head = false;
 };
 
+constexpr const char* kEmbedding = "model.embed_tokens";
 constexpr const char* kRopeObjects[] = {"rope_scaling", "rope_parameters"};
 
 // What the checkpoint may ask for and we would compute wrongly.
@@ -145,6 +146,7 @@ Config read_config(const std::string& json) {
   config.rope_base = rope_base(reader);
   config.normalize_weights = reader.boolean("norm_topk_prob", false);
   config.tied_head = reader.boolean("tie_word_embeddings", false);
+  s.embedding = config.tied_head ? "" : kEmbedding;
   return config;
 }
 
@@ -202,7 +204,7 @@ class Qwen3Moe : public Model {
       : config_(config),
         ops_(ops),
         embedding_(weights.linear(
-            "model.embed_tokens",
+            kEmbedding,
             config.shape.vocab,
             config.shape.hidden)),
         norm_(weights.vector("model.norm.weight", config.shape.hidden)) {
