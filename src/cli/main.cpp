@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cli/build_facts.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
@@ -91,7 +92,7 @@ int dispatch(std::vector<std::string> arguments) {
     return print(main_help(commands));
   }
   if (name == "--version") {
-    return print("mlx-flash " MLX_FLASH_VERSION "\n");
+    return print(fmt::format("mlx-flash {}\n", build_facts().version));
   }
   arguments.erase(arguments.begin());
   return run_command(find_command(commands, name), std::move(arguments));
