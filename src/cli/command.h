@@ -32,5 +32,6 @@ std::unique_ptr<Command> make_plan_command();
 std::unique_ptr<Command> make_tokenize_command();
 std::unique_ptr<Command> make_template_command();
 std::unique_ptr<Command> make_verify_command();
+std::unique_ptr<Command> make_bench_command();
 
 } // namespace mlx_flash::cli

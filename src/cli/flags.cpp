@@ -37,6 +37,24 @@ uint64_t parse_count(
   return value;
 }
 
+std::vector<uint64_t> parse_count_list(
+    const std::string& name,
+    const std::string& text,
+    uint64_t least,
+    uint64_t most) {
+  std::vector<uint64_t> values;
+  if (text == "none") {
+    return values;
+  }
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    values.push_back(
+        parse_count(name, text.substr(begin, end - begin), least, most));
+    begin = end + 1;
+  }
+  return values;
+}
+
 float parse_number(const std::string& name, const std::string& text) {
   float value = 0;
   if (!CLI::detail::lexical_cast(text, value) || !std::isfinite(value)) {
@@ -242,6 +260,22 @@ void Flags::counts(
         values.push_back(parse_count(name, text, least, most));
       },
       SIZE_MAX);
+}
+
+void Flags::count_list(
+    const char* names,
+    std::optional<std::vector<uint64_t>>& values,
+    uint64_t least,
+    uint64_t most,
+    const char* help) {
+  const std::string name = first_name(names);
+  impl_->add(
+      names,
+      "N,N,...",
+      help,
+      [&values, name, least, most](const std::string& text) {
+        values = parse_count_list(name, text, least, most);
+      });
 }
 
 void Flags::number(

@@ -59,6 +59,13 @@ class Flags {
       uint64_t least,
       uint64_t most,
       const char* help);
+  // Several in one value: "128,512", or "none".
+  void count_list(
+      const char* names,
+      std::optional<std::vector<uint64_t>>& values,
+      uint64_t least,
+      uint64_t most,
+      const char* help);
   void number(const char* names, std::optional<float>& value, const char* help);
 
   // The arguments after the command's name. False when --help was among

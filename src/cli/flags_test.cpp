@@ -18,6 +18,7 @@ struct Sample {
   std::vector<std::string> stops;
   std::optional<std::string> policy;
   std::optional<uint64_t> slots;
+  std::optional<std::vector<uint64_t>> sizes;
   std::optional<float> temperature;
   Flags flags{"mlx-flash sample", "A sample"};
 
@@ -30,6 +31,7 @@ struct Sample {
     flags.texts("--stop", stops, "TEXT", "several texts");
     flags.choice("--policy", policy, {"efd", "lru"}, "a choice");
     flags.count("--slots", slots, 1, 100, "a count");
+    flags.count_list("--sizes", sizes, 1, 100, "several counts");
     flags.number("--temp", temperature, "a number");
   }
 
@@ -87,7 +89,41 @@ TEST_CASE("flags: what is not given stays as it was") {
   CHECK_FALSE(s.first);
   CHECK_FALSE(s.on);
   CHECK_FALSE(s.slots);
+  CHECK_FALSE(s.sizes);
   CHECK(s.stops.empty());
+}
+
+TEST_CASE("flags: a list of counts, and none") {
+  using Sizes = std::vector<uint64_t>;
+  const auto parse = [](const char* value) {
+    Sample s;
+    CHECK(s.flags.parse({"--sizes", value}));
+    return s.sizes;
+  };
+  CHECK(parse("7") == Sizes{7});
+  CHECK(parse("100,1,7,7") == Sizes{100, 1, 7, 7});
+  CHECK(parse("none") == Sizes{});
+  CHECK_FALSE(Sample().sizes);
+  for (const char* value :
+       {"",
+        ",",
+        "1,",
+        ",1",
+        "1,,2",
+        "0",
+        "1,101",
+        "1 2",
+        "1, 2",
+        "None",
+        "none,1",
+        "-1"}) {
+    CAPTURE(value);
+    CHECK(contains(
+        refusal({"--sizes", value}),
+        "--sizes takes a whole number from 1 to 100"));
+  }
+  CHECK(contains(
+      refusal({"--sizes", "1", "--sizes", "2"}), "--sizes is given 2 times"));
 }
 
 TEST_CASE("flags: a prompt may look like anything") {

@@ -29,6 +29,7 @@ std::vector<std::unique_ptr<Command>> make_commands() {
   commands.push_back(make_tokenize_command());
   commands.push_back(make_template_command());
   commands.push_back(make_verify_command());
+  commands.push_back(make_bench_command());
   return commands;
 }
 

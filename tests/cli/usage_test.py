@@ -17,7 +17,7 @@ from support import (
     temporary_file,
 )
 
-COMMANDS = ["run", "score", "plan", "tokenize", "template", "verify"]
+COMMANDS = ["run", "score", "plan", "tokenize", "template", "verify", "bench"]
 
 
 class Usage(unittest.TestCase):
@@ -250,6 +250,7 @@ class Models(Usage):
             ["run", "/nonexistent", "x"],
             ["plan", "/nonexistent"],
             ["verify", "/nonexistent"],
+            ["bench", "/nonexistent"],
             ["tokenize", "/nonexistent", "x"],
         ):
             self.check_error(flash(*command), NO_MODEL, "/nonexistent")
