@@ -97,8 +97,18 @@ class ExpertBatch {
     return rows;
   }
 
-  // Calls multiply(task, its first row in the batch, cut, tile, worker) for
-  // every tile of every expert's `w`, on all threads.
+  struct Behind {
+    const Expert* expert = nullptr;
+    int64_t first = 0; // output
+
+    TileBytes of(Matrix Expert::* w) const {
+      return expert ? tile_bytes(expert->*w, first) : TileBytes();
+    }
+  };
+
+  // Calls multiply(task, its first row in the batch, cut, tile, behind, worker)
+  // for every tile of every expert's `w`, on all threads; `behind` is what the
+  // worker calls it with next, or nothing.
   template <typename Multiply>
   void for_each_tile(const Matrix& w, const Multiply& multiply) {
     int64_t all = 0;
@@ -108,12 +118,19 @@ class ExpertBatch {
     const auto body = [&](int64_t begin, int64_t end, int worker) {
       int64_t first_tile = 0;
       int64_t first_row = 0;
-      for (const ExpertTask& task : tasks_) {
+      for (size_t i = 0; i < tasks_.size(); ++i) {
+        const ExpertTask& task = tasks_[i];
         const Cut cut(w, task.y.count);
         const int64_t from = std::max(begin - first_tile, int64_t{0});
         const int64_t to = std::min(end - first_tile, cut.tasks);
         for (int64_t t = from; t < to; ++t) {
-          multiply(task, first_row, cut, t, worker);
+          Behind behind;
+          if (first_tile + t + 1 < end) {
+            behind = t + 1 < cut.tasks
+                ? Behind{&task.expert, cut.first_output(t + 1)}
+                : Behind{&tasks_[i + 1].expert, 0};
+          }
+          multiply(task, first_row, cut, t, behind, worker);
         }
         first_tile += cut.tasks;
         first_row += task.y.count;
@@ -128,6 +145,7 @@ class ExpertBatch {
       int64_t first_row,
       const Cut& cut,
       int64_t tile,
+      const Behind& behind,
       int worker) {
     float* gated = memory_ + at_.workers + worker * at_.worker_floats;
     float* upped = gated + at_.result_floats;
@@ -135,9 +153,13 @@ class ExpertBatch {
     const int64_t block = cut.row_block(tile);
     const int64_t first = cut.first_output(tile);
     const TaskRows rows(inputs_.gate, task.rows, task.y.count, block);
-    multiply_tile(make_task(task.expert.gate, first, rows, gated, memory));
+    ProductTask gate = make_task(task.expert.gate, first, rows, gated, memory);
+    gate.ahead = behind.of(&Expert::gate);
+    multiply_tile(gate);
     const TaskRows up_rows(inputs_.up, task.rows, task.y.count, block);
-    multiply_tile(make_task(task.expert.up, first, up_rows, upped, memory));
+    ProductTask up = make_task(task.expert.up, first, up_rows, upped, memory);
+    up.ahead = behind.of(&Expert::up);
+    multiply_tile(up);
     gate_products(upped, rows.count * cut.tile, gated);
     const int64_t inner = form_.gate.out;
     const MutableRows to{
@@ -150,6 +172,7 @@ class ExpertBatch {
       int64_t first_row,
       const Cut& cut,
       int64_t tile,
+      const Behind& behind,
       int worker) {
     float* out = memory_ + at_.workers + worker * at_.worker_floats;
     float* memory = out + at_.result_floats;
@@ -159,7 +182,9 @@ class ExpertBatch {
         nullptr,
         task.y.count,
         cut.row_block(tile));
-    multiply_tile(make_task(task.expert.down, first, rows, out, memory));
+    ProductTask down = make_task(task.expert.down, first, rows, out, memory);
+    down.ahead = behind.of(&Expert::down);
+    multiply_tile(down);
     copy_results(out, cut.tile, first, form_.down.out, rows, task.y);
   }
 

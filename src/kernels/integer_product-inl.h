@@ -22,6 +22,7 @@
 #include "kernels/codes-inl.h"
 #include "kernels/column_order.h"
 #include "kernels/dot-inl.h"
+#include "kernels/row_product-inl.h"
 #include "kernels/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -56,209 +57,6 @@ HWY_INLINE void scale_integers(
         hn::Load(kFloats, w_biases + c * kLanes), bias_factor, total[c]);
   }
 }
-
-// One row of x ------------------------------------------------------------
-//
-// The tile is read as kStreams runs of rows side by side, each from end to end
-// as it lies in memory: the processor fetches such streams ahead by itself,
-// and several of them hide more of the memory's latency than one. A vector
-// covers columns; the sums of each piece of 16 bytes of a row are kept, and
-// there, rows become lanes.
-
-#undef MLX_FLASH_HAVE_ROW_SUMS
-#if HWY_TARGET == HWY_SCALAR
-#define MLX_FLASH_HAVE_ROW_SUMS 0
-#else
-#define MLX_FLASH_HAVE_ROW_SUMS 1
-
-inline constexpr int64_t kStreams = 4;
-inline constexpr int64_t kRunRows = kTile / kStreams;
-
-// The row of the tile in lane `lane`: lanes 4 q .. 4 q + 3 have row q of each
-// run.
-HWY_INLINE int64_t row_of_lane(int64_t lane) {
-  return lane % kStreams * kRunRows + lane / kStreams;
-}
-
-inline constexpr int64_t kPieceBytes = 16;
-inline constexpr int64_t kVectorBytes = kLanes * 4;
-
-// What of each row is summed before the groups' scales are applied.
-inline constexpr int64_t kSliceBytes = 2048;
-static_assert(kSliceBytes / kPieceBytes <= kPanelColumns);
-
-// In each 16-byte block, lane j is the sum of vector j's lanes of that block.
-HWY_INLINE Ints sum_blocks(const Ints (&v)[kStreams]) {
-  const hn::RepartitionToWide<IntTag> pairs;
-  const auto add_halves = [](Ints a, Ints b) HWY_ATTR {
-    return hn::Add(
-        hn::InterleaveLower(kInts, a, b), hn::InterleaveUpper(kInts, a, b));
-  };
-  const auto ab = hn::BitCast(pairs, add_halves(v[0], v[1]));
-  const auto cd = hn::BitCast(pairs, add_halves(v[2], v[3]));
-  return hn::Add(
-      hn::BitCast(kInts, hn::InterleaveLower(pairs, ab, cd)),
-      hn::BitCast(kInts, hn::InterleaveUpper(pairs, ab, cd)));
-}
-
-// Stores block k of v at to + k * kTile.
-template <class Tag>
-HWY_INLINE void store_blocks(Tag tag, hn::Vec<Tag> v, int32_t* to) {
-  if constexpr (hn::MaxLanes(tag) == 4) {
-    hn::StoreU(v, tag, to);
-  } else {
-    const hn::Half<Tag> half;
-    constexpr int64_t kBlocks = hn::MaxLanes(tag) / 8;
-    store_blocks(half, hn::LowerHalf(half, v), to);
-    store_blocks(half, hn::UpperHalf(half, v), to + kBlocks * kTile);
-  }
-}
-
-HWY_INLINE Words load_bytes(const void* from) {
-  const hn::Repartition<uint8_t, WordTag> bytes;
-  return hn::BitCast(
-      kWords, hn::LoadU(bytes, static_cast<const uint8_t*>(from)));
-}
-
-// A vector's columns of x, for codes of kBits bits.
-template <int kBits>
-struct VectorOfX {
-  Words plane[kBits == 4 ? 2 : 1];
-
-  // Columns of the bytes from `at` on of a row of W.
-  HWY_INLINE VectorOfX(const int8_t* HWY_RESTRICT x, int64_t at) {
-    constexpr int64_t kPlanes = kBits == 4 ? 2 : 1;
-    const int64_t in_chunk = at % kChunkBytes;
-    const int8_t* from = x + (at - in_chunk) * kPlanes + in_chunk;
-    for (int64_t p = 0; p < kPlanes; ++p) {
-      plane[p] = load_bytes(from + p * kChunkBytes);
-    }
-  }
-};
-
-// The products of one vector of codes, added up in each lane.
-template <int kBits, class Sum>
-HWY_INLINE Ints dot_vector(Words codes, const VectorOfX<kBits>& x) {
-  Sum sum;
-  sum.start(hn::Zero(kInts));
-  if constexpr (kBits == 4) {
-    const Words mask = hn::Set(kWords, 0x0F0F0F0F);
-    sum.add(hn::And(codes, mask), x.plane[0]);
-    sum.add(hn::And(hn::ShiftRight<4>(codes), mask), x.plane[1]);
-  } else {
-    static_assert(kBits == 8);
-    sum.add(codes, x.plane[0]);
-  }
-  return sum.finish(hn::Zero(kInts));
-}
-
-// sums[p * kTile + lane] = the sum of piece p of the `bytes` bytes from
-// `offset` on of the lane's row. x: the columns of byte `offset` and up.
-template <int kBits, class Sum>
-HWY_INLINE void sum_pieces(
-    const TileRows& rows,
-    int64_t offset,
-    int64_t bytes,
-    const int8_t* HWY_RESTRICT x,
-    int32_t* HWY_RESTRICT sums) {
-  // Into the first-level cache what this row will use soon; into the second
-  // what the tile behind this one will: the compute between two loads is too
-  // long for the processor to look ahead far enough by itself.
-  constexpr int64_t kNear = 256;
-  const int64_t next_tile = kTile * rows.bytes;
-  for (int64_t q = 0; q < kTile; q += kStreams) {
-    const uint8_t* row[kStreams];
-    for (int64_t j = 0; j < kStreams; ++j) {
-      row[j] = rows.row[q + j] + offset;
-    }
-    int64_t at = 0;
-    for (; at + kVectorBytes <= bytes; at += kVectorBytes) {
-      const VectorOfX<kBits> factors(x, at);
-      Ints sum[kStreams];
-      HWY_UNROLL(4)
-      for (int64_t j = 0; j < kStreams; ++j) {
-        __builtin_prefetch(row[j] + at + kNear);
-        __builtin_prefetch(row[j] + at + next_tile, 0, 2);
-        sum[j] = dot_vector<kBits, Sum>(load_bytes(row[j] + at), factors);
-      }
-      store_blocks(kInts, sum_blocks(sum), sums + at / kPieceBytes * kTile + q);
-    }
-    if (at < bytes) {
-      const VectorOfX<kBits> factors(x, at);
-      Ints sum[kStreams];
-      for (int64_t j = 0; j < kStreams; ++j) {
-        HWY_ALIGN uint8_t codes[kVectorBytes] = {};
-        std::memcpy(codes, row[j] + at, static_cast<size_t>(bytes - at));
-        sum[j] = dot_vector<kBits, Sum>(load_bytes(codes), factors);
-      }
-      store_blocks(kInts, sum_blocks(sum), sums + at / kPieceBytes * kTile + q);
-    }
-  }
-}
-
-// Adds groups `first` to `last` to the totals. sums: from sum_pieces(), of the
-// first group's pieces and up.
-template <int kBits>
-HWY_INLINE void add_groups(
-    const ProductTask& task,
-    const TileScales& scales,
-    const int32_t* HWY_RESTRICT sums,
-    int64_t first,
-    int64_t last,
-    Floats (&total)[kVectors]) {
-  const int64_t group_pieces =
-      scales.group_blocks * kBlock * kBits / 8 / kPieceBytes;
-  for (int64_t g = first; g < last; ++g) {
-    Ints sum[kVectors];
-    for (int64_t v = 0; v < kVectors; ++v) {
-      sum[v] = hn::Load(kInts, sums + v * kLanes);
-    }
-    sums += kTile;
-    for (int64_t p = 1; p < group_pieces; ++p, sums += kTile) {
-      HWY_UNROLL(4)
-      for (int64_t v = 0; v < kVectors; ++v) {
-        sum[v] = hn::Add(sum[v], hn::Load(kInts, sums + v * kLanes));
-      }
-    }
-    scale_integers(
-        scales.scales + g * kTile,
-        scales.biases + g * kTile,
-        task.scales[0][g],
-        task.sums[0][g],
-        sum,
-        total);
-  }
-}
-
-template <int kBits, class Sum>
-HWY_INLINE void multiply_one_row(const ProductTask& task) {
-  constexpr int64_t kSliceColumns = kSliceBytes * 8 / kBits;
-  const Matrix& w = *task.w;
-  const TileRows rows(w.weight, row_bytes(w), task.first, w.out, row_of_lane);
-  const TileScales scales = tile_scales(task, row_of_lane);
-  auto* sums = reinterpret_cast<int32_t*>(task.memory);
-  Floats total[kVectors];
-  for (int64_t v = 0; v < kVectors; ++v) {
-    total[v] = hn::Zero(kFloats);
-  }
-  for (int64_t c = 0; c < w.in; c += kSliceColumns) {
-    const int64_t end = std::min(c + kSliceColumns, w.in);
-    sum_pieces<kBits, Sum>(
-        rows, c * kBits / 8, (end - c) * kBits / 8, task.integers[0] + c, sums);
-    add_groups<kBits>(
-        task, scales, sums, c / w.group_size, end / w.group_size, total);
-  }
-  HWY_ALIGN float lanes[kTile];
-  for (int64_t v = 0; v < kVectors; ++v) {
-    hn::Store(total[v], kFloats, lanes + v * kLanes);
-  }
-  for (int64_t lane = 0; lane < kTile; ++lane) {
-    task.out[row_of_lane(lane)] = lanes[lane];
-  }
-}
-#endif
-
-// Many rows of x ------------------------------------------------------------
 
 // panel[q * kTile] and up = quad q of kLanes rows, for q, q + 1, ... of a
 // block.
@@ -463,7 +261,7 @@ template <class CodeType, class BaseSum>
 HWY_NOINLINE void multiply_codes(const ProductTask& task) {
   using Sum =
       typename SumFor<BaseSum, CodeType::kBits <= BaseSum::kCodeBits>::Type;
-#if MLX_FLASH_HAVE_ROW_SUMS
+#if MLX_FLASH_HAVE_ROW_PRODUCT
   // Other codes are too slow to unpack for a single use.
   if constexpr (CodeType::kBits == 4 || CodeType::kBits == 8) {
     if (task.rows == 1) {

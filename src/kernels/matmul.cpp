@@ -48,7 +48,7 @@ class Region {
         const int64_t first = std::max(begin, first_task_[p]);
         const int64_t last = std::min(end, first_task_[p + 1]);
         for (int64_t t = first; t < last; ++t) {
-          multiply(p, t - first_task_[p], worker);
+          multiply(p, t - first_task_[p], t + 1 < end, worker);
         }
       }
     };
@@ -70,14 +70,26 @@ class Region {
     memory += prepared_floats(w, precision, x.count);
   }
 
-  void multiply(size_t p, int64_t task, int worker) {
+  // What comes next in the chunk, the first tile of the next product included.
+  TileBytes tile_behind(size_t p, int64_t first, int64_t tile) const {
+    const TileBytes bytes = tile_bytes(products_[p].w, first + tile);
+    return bytes.weight || p + 1 == products_.size()
+        ? bytes
+        : tile_bytes(products_[p + 1].w, 0);
+  }
+
+  void multiply(size_t p, int64_t number, bool has_next, int worker) {
     const Product& product = products_[p];
     const Cut cut(product.w, rows_);
     float* out = workers_ + worker * worker_floats_;
     float* memory = out + padded_floats(rows_per_task(rows_) * cut.tile);
-    const TaskRows rows(prepared_[p], nullptr, rows_, cut.row_block(task));
-    const int64_t first = cut.first_output(task);
-    multiply_tile(make_task(product.w, first, rows, out, memory));
+    const TaskRows rows(prepared_[p], nullptr, rows_, cut.row_block(number));
+    const int64_t first = cut.first_output(number);
+    ProductTask task = make_task(product.w, first, rows, out, memory);
+    if (has_next) {
+      task.ahead = tile_behind(p, first, cut.tile);
+    }
+    multiply_tile(task);
     copy_results(out, cut.tile, first, product.w.out, rows, product.y);
   }
 

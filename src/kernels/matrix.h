@@ -29,6 +29,10 @@ struct Matrix {
   const std::byte* biases = nullptr; // affine
 };
 
+inline int64_t scale_bytes(ScaleType type) {
+  return type == ScaleType::f32 ? 4 : 2;
+}
+
 // Bytes of one row of weights.
 inline int64_t row_bytes(const Matrix& m) {
   switch (m.type) {

@@ -23,6 +23,14 @@ inline constexpr int64_t kTaskRows = 128;
 // stays in the first-level cache while all rows of x pass by.
 inline constexpr int64_t kPanelColumns = 128;
 
+// Where the arrays of a tile begin that the same worker will multiply next, for
+// the kernel to fetch meanwhile; null where there is none.
+struct TileBytes {
+  const std::byte* weight = nullptr;
+  const std::byte* scales = nullptr;
+  const std::byte* biases = nullptr;
+};
+
 // out[r * product_tile() + i] = product of row r of x and row first + i of W.
 // Results for rows past the end of W are written and mean nothing. Arrays of
 // pointers have an element per row of x; what they point to is described in
@@ -36,6 +44,7 @@ struct ProductTask {
   // Both null for products in f32.
   const int8_t* const* integers = nullptr;
   const float* const* scales = nullptr;
+  TileBytes ahead;
   float* out = nullptr;
   float* memory = nullptr; // product_memory_floats()
 };

@@ -46,6 +46,17 @@ struct Cut {
   }
 };
 
+// Of the tile whose first output is `first`.
+inline TileBytes tile_bytes(const Matrix& w, int64_t first) {
+  const int64_t groups = groups_of(w);
+  if (first >= w.out || groups == 0) {
+    return {};
+  }
+  const int64_t scales = first * groups * scale_bytes(w.scale_type);
+  return {
+      w.weight + first * row_bytes(w), w.scales + scales, w.biases + scales};
+}
+
 // Tasks of a product that are worth waking a thread for.
 inline int64_t grain_of(const Matrix& w, int64_t rows) {
   constexpr int64_t kProductsPerChunk = 32768;

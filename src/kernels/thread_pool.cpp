@@ -55,7 +55,8 @@ struct ThreadPool::State {
   Call call = nullptr;
   const void* body = nullptr;
   int64_t n = 0;
-  int64_t chunk = 0;
+  int64_t grain = 1;
+  int64_t threads = 1;
 
   alignas(64) std::atomic<uint32_t> gate{0};
   alignas(64) std::atomic<int64_t> next{0};
@@ -65,13 +66,37 @@ struct ThreadPool::State {
   bool spins = false;
   std::vector<std::thread> workers;
 
+  struct Chunk {
+    int64_t begin;
+    int64_t size;
+  };
+
+  // Guided self-scheduling (Polychronopoulos and Kuck, 1987): as many chunks
+  // as there are threads take half of what is left, and so on. Long runs of
+  // neighbours first, so that memory is read in order; small ones last, so that
+  // all threads end together, and a thread that is late, or shares its
+  // processor with another program, leaves its part to the others.
+  Chunk chunk(int64_t number) const {
+    int64_t begin = 0;
+    int64_t left = (n + grain - 1) / grain; // in grains
+    for (;;) {
+      const int64_t size = std::max<int64_t>(1, left / (2 * threads));
+      if (number < threads || size == 1) {
+        return {(begin + number * size) * grain, size * grain};
+      }
+      number -= threads;
+      begin += threads * size;
+      left -= threads * size;
+    }
+  }
+
   void take_chunks(int worker) {
     for (;;) {
-      const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
-      if (begin >= n) {
+      const Chunk c = chunk(next.fetch_add(1, std::memory_order_relaxed));
+      if (c.begin >= n) {
         return;
       }
-      call(body, begin, std::min(begin + chunk, n), worker);
+      call(body, c.begin, std::min(c.begin + c.size, n), worker);
     }
   }
 
@@ -144,6 +169,7 @@ ThreadPool::ThreadPool(int threads)
   MLX_FLASH_CHECK(threads >= 1 && threads < static_cast<int>(kInside));
   // With more threads than processors a spinning thread would hold the
   // processor that the thread it waits for needs.
+  state_->threads = threads;
   state_->spins = threads <= usable_cpus();
   try {
     for (int worker = 1; worker < threads; ++worker) {
@@ -187,16 +213,11 @@ void ThreadPool::run(
     function(body, 0, n, 0);
     return;
   }
-  // About eight chunks per thread: a thread that is late, or shares its
-  // processor with another program, leaves its part to the others.
-  constexpr int64_t kChunksPerThread = 8;
-  const int64_t grains = (n + grain - 1) / grain;
   State& state = *state_;
   state.call = function;
   state.body = body;
   state.n = n;
-  state.chunk =
-      grain * std::max<int64_t>(1, grains / (threads_ * kChunksPerThread));
+  state.grain = grain;
   state.open();
   state.take_chunks(0);
   state.close();

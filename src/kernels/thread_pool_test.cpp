@@ -95,9 +95,10 @@ bool wait_for(const Done& done) {
 }
 
 TEST_CASE("thread pool: others do the chunks of a worker that is late") {
-  // Worker 1 is held in its first chunk until nearly all others are done; with
-  // a share dealt out to each beforehand that would never be.
+  // Worker 1 is held in its first chunk until all others are done, which is
+  // half of a share dealt out beforehand at the most.
   constexpr int64_t kN = 60;
+  constexpr int64_t kHeld = kN / (2 * 3);
   ThreadPool pool(3);
   for (int round = 0; round < 10; ++round) {
     std::atomic<int64_t> done{0};
@@ -105,7 +106,7 @@ TEST_CASE("thread pool: others do the chunks of a worker that is late") {
     std::atomic<bool> released{true};
     pool.parallel_for(kN, 1, [&](int64_t begin, int64_t end, int worker) {
       if (worker == 1 && !held.exchange(true)) {
-        released = wait_for([&] { return done.load() >= kN - 8; });
+        released = wait_for([&] { return done.load() >= kN - kHeld; });
       } else {
         wait_for([&] { return held.load(); });
       }

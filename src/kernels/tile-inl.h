@@ -46,31 +46,23 @@ struct TileScales {
   }
 };
 
-// Unpacks the scales and biases of the task's tile behind the panel, those of
-// the tile's row `row_of(i)` in lane i.
-template <class RowOf>
-HWY_INLINE TileScales
-tile_scales(const ProductTask& task, const RowOf& row_of) {
+// The rows of the task's tile in the array `base` of scales or biases.
+HWY_INLINE TileRows scale_rows(const ProductTask& task, const std::byte* base) {
   const Matrix& w = *task.w;
-  const int64_t groups = groups_of(w);
-  const int64_t scale_bytes = w.scale_type == ScaleType::f32 ? 4 : 2;
-  float* scales = task.memory + kPanelColumns * kTile;
-  float* biases = scales + (groups + 7) / 8 * 8 * kTile;
-  unpack_scales(
-      w.scale_type,
-      TileRows(w.scales, groups * scale_bytes, task.first, w.out, row_of),
-      groups,
-      scales);
-  unpack_scales(
-      w.scale_type,
-      TileRows(w.biases, groups * scale_bytes, task.first, w.out, row_of),
-      groups,
-      biases);
-  return {scales, biases, groups, w.group_size / kBlock};
+  const int64_t bytes = groups_of(w) * scale_bytes(w.scale_type);
+  return {base, bytes, task.first, w.out};
 }
 
+// Unpacks the scales and biases of the task's tile behind the panel.
 HWY_INLINE TileScales tile_scales(const ProductTask& task) {
-  return tile_scales(task, [](int64_t i) { return i; });
+  const Matrix& w = *task.w;
+  const int64_t groups = groups_of(w);
+  float* scales = task.memory + kPanelColumns * kTile;
+  float* biases =
+      scales + (groups + kUnitGroups - 1) / kUnitGroups * kUnitGroups * kTile;
+  unpack_scales(w.scale_type, scale_rows(task, w.scales), groups, scales);
+  unpack_scales(w.scale_type, scale_rows(task, w.biases), groups, biases);
+  return {scales, biases, groups, w.group_size / kBlock};
 }
 
 #if HWY_ARCH_ARM_A64 || HWY_MAX_BYTES >= 64

@@ -40,26 +40,18 @@ inline constexpr int64_t kStageWords = 32;
 struct TileRows {
   const uint8_t* row[kTile];
   int64_t bytes; // of a row
+  int64_t readable; // from the start of any of them
 
   HWY_INLINE TileRows(
       const std::byte* base,
       int64_t row_bytes,
       int64_t first,
       int64_t rows)
-      : TileRows(base, row_bytes, first, rows, [](int64_t i) { return i; }) {}
-
-  // With row `row_of(i)` of the tile in place i.
-  template <class RowOf>
-  HWY_INLINE TileRows(
-      const std::byte* base,
-      int64_t row_bytes,
-      int64_t first,
-      int64_t rows,
-      const RowOf& row_of)
-      : bytes(row_bytes) {
+      : bytes(row_bytes),
+        readable(std::max((rows - first - kTile + 1) * row_bytes, row_bytes)) {
     const auto* start = reinterpret_cast<const uint8_t*>(base);
     for (int64_t i = 0; i < kTile; ++i) {
-      row[i] = start + std::min(first + row_of(i), rows - 1) * row_bytes;
+      row[i] = start + std::min(first + i, rows - 1) * row_bytes;
     }
   }
 
@@ -265,47 +257,73 @@ HWY_INLINE void stage_weights(
       rows, first * Weights::kBits / 8, (n * Weights::kBits + 31) / 32, stage);
 }
 
-// Scales or biases of a tile as floats: out[g * kTile + i] is group g's of row
-// i. Written for `groups` rounded up to 8.
+// Scales are unpacked for so many groups at once.
+inline constexpr int64_t kUnitGroups = 8;
+
+// Scales or biases of kLanes rows as floats: out[g * stride + i] is group
+// first + g's of row i, for g below kUnitGroups; those past the end of a row
+// mean nothing. `readable` bytes from the start of each row may be read.
 template <class Weights>
-HWY_INLINE void
-unpack_scales(const TileRows& rows, int64_t groups, float* HWY_RESTRICT out) {
-  constexpr int64_t kPerUnit = 128 / Weights::kBits;
-  HWY_ALIGN uint32_t stage[4 * kTile];
-  for (int64_t g = 0; g < groups; g += kPerUnit) {
-    stage_words(rows, g * Weights::kBits / 8, 4, stage);
-    for (int64_t v = 0; v < kVectors; ++v) {
-      const uint32_t* words = stage + v * kLanes;
-      float* to = out + g * kTile + v * kLanes;
-      const auto put = [&](Floats scale, int64_t i) HWY_ATTR {
-        hn::Store(scale, kFloats, to + i * kTile);
-      };
-      put(Weights::template weight<0>(words), 0);
-      put(Weights::template weight<1>(words), 1);
-      put(Weights::template weight<2>(words), 2);
-      put(Weights::template weight<3>(words), 3);
-      if constexpr (kPerUnit == 8) {
-        put(Weights::template weight<4>(words), 4);
-        put(Weights::template weight<5>(words), 5);
-        put(Weights::template weight<6>(words), 6);
-        put(Weights::template weight<7>(words), 7);
-      }
+HWY_INLINE void unpack_unit(
+    const uint8_t* const* rows,
+    int64_t readable,
+    int64_t first,
+    int64_t stride,
+    float* HWY_RESTRICT out) {
+  constexpr int64_t kGroups = 128 / Weights::kBits;
+  for (int64_t g = 0; g < kUnitGroups; g += kGroups) {
+    const int64_t at = (first + g) * Weights::kBits / 8;
+    if (at >= readable) {
+      return;
+    }
+    HWY_ALIGN uint32_t words[4 * kTile]; // of which kLanes columns are used
+    transpose_words(rows, readable, at, words);
+    float* to = out + g * stride;
+    const auto put = [&](Floats scale, int64_t i) HWY_ATTR {
+      hn::Store(scale, kFloats, to + i * stride);
+    };
+    put(Weights::template weight<0>(words), 0);
+    put(Weights::template weight<1>(words), 1);
+    put(Weights::template weight<2>(words), 2);
+    put(Weights::template weight<3>(words), 3);
+    if constexpr (kGroups == 8) {
+      put(Weights::template weight<4>(words), 4);
+      put(Weights::template weight<5>(words), 5);
+      put(Weights::template weight<6>(words), 6);
+      put(Weights::template weight<7>(words), 7);
     }
   }
 }
 
+inline HWY_NOINLINE void unpack_unit(
+    ScaleType type,
+    const uint8_t* const* rows,
+    int64_t readable,
+    int64_t first,
+    int64_t stride,
+    float* HWY_RESTRICT out) {
+  switch (type) {
+    case ScaleType::f32:
+      return unpack_unit<F32Weights>(rows, readable, first, stride, out);
+    case ScaleType::f16:
+      return unpack_unit<F16Weights>(rows, readable, first, stride, out);
+    case ScaleType::bf16:
+      return unpack_unit<Bf16Weights>(rows, readable, first, stride, out);
+  }
+}
+
+// The same of a whole tile: out[g * kTile + i], for `groups` rounded up to
+// kUnitGroups.
 inline HWY_NOINLINE void unpack_scales(
     ScaleType type,
     const TileRows& rows,
     int64_t groups,
     float* HWY_RESTRICT out) {
-  switch (type) {
-    case ScaleType::f32:
-      return unpack_scales<F32Weights>(rows, groups, out);
-    case ScaleType::f16:
-      return unpack_scales<F16Weights>(rows, groups, out);
-    case ScaleType::bf16:
-      return unpack_scales<Bf16Weights>(rows, groups, out);
+  for (int64_t g = 0; g < groups; g += kUnitGroups) {
+    for (int64_t v = 0; v < kTile; v += kLanes) {
+      unpack_unit(
+          type, rows.row + v, rows.readable, g, kTile, out + g * kTile + v);
+    }
   }
 }
 
