@@ -59,7 +59,8 @@ bool ExpertFetcher::start(ExpertKey key) {
         {.file = section.file,
          .offset = section.file_offset,
          .dest = slot.subspan(section.slot_offset, section.bytes),
-         .tag = make_tag(index, i)});
+         .tag = make_tag(index, i),
+         .room = section.block_bytes});
   }
   Flight& flight = flights_[index];
   flight.filling = std::move(filling);

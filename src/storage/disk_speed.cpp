@@ -53,7 +53,9 @@ void shuffle(std::vector<Unit>& units, Rng& rng) {
 uint64_t memory_of(Unit unit) {
   uint64_t end = 0;
   for (const Section& section : unit) {
-    end = std::max(end, section.slot_offset + section.bytes);
+    end = std::max(
+        end,
+        round_up(section.slot_offset + section.bytes, section.block_bytes));
   }
   return end;
 }
@@ -119,7 +121,8 @@ class Stream {
            .offset = section.file_offset,
            .dest = buffers_[index].span().subspan(
                section.slot_offset, section.bytes),
-           .tag = index});
+           .tag = index,
+           .room = section.block_bytes});
       speed_.bytes += section.bytes;
     }
     speed_.reads += unit.size();

@@ -69,6 +69,10 @@ struct BuiltLayer {
 };
 
 // Builds one layer from its tensors, which are sorted.
+// Of devices: what direct reads are aligned to.
+constexpr uint64_t kSmallBlock = 512;
+constexpr uint64_t kLargeBlock = 4096;
+
 class LayerBuilder {
  public:
   LayerBuilder(const Checkpoint& checkpoint, std::span<const Found> found)
@@ -246,7 +250,7 @@ class LayerBuilder {
           const uint64_t bytes =
               stacked ? tensor->bytes / layer_.experts : tensor->bytes;
           sections_.push_back(
-              {tensor->file, tensor->offset + row * bytes, bytes, 0});
+              {tensor->file, tensor->offset + row * bytes, bytes});
         }
       }
     }
@@ -257,19 +261,22 @@ class LayerBuilder {
     check_dimensions();
     const size_t count = section_count();
     uint64_t end = 0;
-    uint64_t slot_alignment = 64;
+    uint64_t largest_block = 0;
     for (size_t i = 0; i < count; ++i) {
       const uint64_t bytes = sections_[i].bytes;
-      const uint64_t alignment = bytes >= (64 << 10) ? 4096 : 64;
-      const uint64_t at = round_up(end, alignment);
-      slot_alignment = std::max(slot_alignment, alignment);
+      const uint64_t block = bytes >= (64 << 10) ? kLargeBlock
+          : bytes >= (8 << 10)                   ? kSmallBlock
+                                                 : 64;
+      const uint64_t at = round_up(end, block) + place_in_block(i, block);
       for (size_t e = 0; e < layer_.experts; ++e) {
         sections_[e * count + i].slot_offset = at;
+        sections_[e * count + i].block_bytes = block;
       }
-      end = at + bytes;
+      end = round_up(at + bytes, block);
+      largest_block = std::max(largest_block, block);
       layer_.record_bytes += bytes;
     }
-    layer_.slot_bytes = round_up(end, slot_alignment);
+    layer_.slot_bytes = round_up(end, largest_block);
     const Section* section = sections_.data();
     for (auto& projection : layer_.projections) {
       projection.weight_offset = section++->slot_offset;
@@ -278,6 +285,22 @@ class LayerBuilder {
         projection.biases_offset = section++->slot_offset;
       }
     }
+  }
+
+  // Where section `i` of each expert begins in its block of the file, if all do
+  // alike and values of 8 bytes stay aligned; else 0.
+  uint64_t place_in_block(size_t i, uint64_t block) const {
+    if (block < kSmallBlock) {
+      return 0; // no device has such blocks
+    }
+    const size_t count = section_count();
+    const uint64_t place = sections_[i].file_offset % block;
+    for (size_t e = 0; e < layer_.experts; ++e) {
+      if (sections_[e * count + i].file_offset % block != place) {
+        return 0;
+      }
+    }
+    return place % 8 == 0 ? place : 0;
   }
 
   void check_dimensions() const {
@@ -349,10 +372,14 @@ uint64_t ExpertLayout::expert_count() const {
 
 uint64_t ExpertLayout::slot_bytes() const {
   uint64_t most = 0;
-  for (const auto& layer : layers_) {
-    most = std::max(most, layer.slot_bytes);
+  uint64_t block = 64;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    most = std::max(most, layers_[i].slot_bytes);
+    for (const Section& section : sections_[i]) {
+      block = std::max(block, section.block_bytes);
+    }
   }
-  return most;
+  return round_up(most, block);
 }
 
 uint64_t ExpertLayout::total_bytes() const {

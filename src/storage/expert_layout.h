@@ -10,12 +10,14 @@
 // The names that are recognised are a table in expert_layout.cpp; another
 // family's names are one line there.
 //
-// In a slot the sections lie one after another in the order of sections(),
-// each at the next multiple of 64 bytes (of 4096 where the section is at least
-// 64 KiB), and the slot ends at a multiple of the largest of these. 64 bytes
-// are a cache line and a vector register; at 4096 a section of a file that is
-// aligned as well is read straight into the slot. Slot offsets are the same for
-// every expert of a layer.
+// In a slot the sections lie one after another in the order of sections(), each
+// in blocks of its own: of 4096 bytes where the section is at least 64 KiB, of
+// 512 where it is at least 8 KiB, else of 64, a cache line. In its first block
+// a section begins where it begins in the file's block of that size, so that
+// whole blocks can be read from the device straight into the slot. Where that
+// differs between the experts of a layer, as where sections are no multiple of
+// the block, or is no multiple of 8, sections begin with their block. Slot
+// offsets are the same for every expert of a layer.
 //
 // Thread rule: immutable after construction.
 #pragma once
@@ -41,6 +43,8 @@ struct Section {
   uint64_t file_offset = 0;
   uint64_t bytes = 0;
   uint64_t slot_offset = 0;
+  // Of the blocks in the slot that hold nothing else.
+  uint64_t block_bytes = 64;
 };
 
 // How a projection's matrix lies in a slot; the same for every expert of a
@@ -81,7 +85,7 @@ class ExpertLayout {
 
   // All experts of all layers.
   uint64_t expert_count() const;
-  // The size of a slot that can hold any expert; a multiple of 64.
+  // The size of a slot that can hold any expert; a multiple of every block.
   uint64_t slot_bytes() const;
   // All expert bytes on disk.
   uint64_t total_bytes() const;

@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include "base/align.h"
 #include "base/error.h"
 #include "platform/direct_file.h"
 #include "storage/peak_memory.h"
@@ -164,31 +165,41 @@ TEST_CASE("expert layout: describes the matrices of a slot") {
 }
 
 TEST_CASE(
-    "expert layout: sections lie in order, at multiples of 64 bytes, of "
-    "4096 when they are large, and fit the slot") {
+    "expert layout: sections lie in order, in blocks of their own, of 4096 "
+    "bytes when they are large, and fit the slot") {
   TempFolder folder;
-  // Weights of 68 KiB, scales of 8704 bytes.
+  // Weights of 68 KiB and scales of 8704 bytes: whole blocks of 4096 and 512.
   const TestMoe moe{.hidden = 544, .inner = 256, .bits = 4, .group_size = 32};
-  TestMoe small{.hidden = 96, .inner = 32, .bits = 3};
-  for (const TestMoe& model : {moe, small}) {
-    model.write(folder);
+  // Weights of 68,096 bytes, 16.625 blocks: experts begin in many places.
+  const TestMoe odd{.hidden = 608, .inner = 224, .bits = 4, .group_size = 32};
+  const TestMoe small{.hidden = 96, .inner = 32, .bits = 3};
+  int in_place = 0;
+  for (const auto& [model, header_unit] : {
+           std::pair(moe, size_t{8}),
+           std::pair(moe, size_t{1}),
+           std::pair(odd, size_t{8}),
+           std::pair(small, size_t{8}),
+       }) {
+    model.write(folder, header_unit);
     const ExpertLayout layout(Checkpoint::open(folder.path()));
     for (const LayerExperts& layer : layout.layers()) {
       uint64_t end = 0;
-      bool page_aligned = false;
+      uint64_t largest = 0;
       for (const Section& section : layout.sections({layer.layer, 1})) {
-        const uint64_t unit = section.bytes >= 65536 ? 4096 : 64;
-        page_aligned |= unit == 4096;
-        CHECK(section.slot_offset % unit == 0);
-        CHECK(section.slot_offset >= end);
-        CHECK(section.slot_offset < end + unit);
-        end = section.slot_offset + section.bytes;
+        const uint64_t block = section.bytes >= 65536 ? 4096
+            : section.bytes >= 8192                   ? 512
+                                                      : 64;
+        CHECK(section.block_bytes == block);
+        const bool alike = block >= 512 && section.bytes % block == 0 &&
+            section.file_offset % 8 == 0;
+        const uint64_t place = alike ? section.file_offset % block : 0;
+        in_place += place > 0;
+        CHECK(section.slot_offset == round_up(end, block) + place);
+        end = round_up(section.slot_offset + section.bytes, block);
+        largest = std::max(largest, block);
       }
-      CHECK(page_aligned == (model.hidden == 544));
-      CHECK(layer.slot_bytes >= end);
-      const uint64_t unit = page_aligned ? 4096 : 64;
-      CHECK(layer.slot_bytes < end + unit);
-      CHECK(layer.slot_bytes % unit == 0);
+      CHECK(largest == (model.hidden == 96 ? 64 : 4096));
+      CHECK(layer.slot_bytes == round_up(end, largest));
       const auto sections = layout.sections({layer.layer, 0});
       for (size_t p = 0; p < 3; ++p) {
         const ProjectionLayout& projection = layer.projections[p];
@@ -199,6 +210,7 @@ TEST_CASE(
       CHECK(layout.slot_bytes() == layer.slot_bytes);
     }
   }
+  CHECK(in_place >= 18); // those of `moe`, read from the device as they are
 }
 
 TEST_CASE("expert layout: layers may differ, and may be dense") {

@@ -19,22 +19,27 @@ WindowCutter::WindowCutter(
     uint64_t offset,
     std::span<std::byte> dest,
     uint64_t alignment,
-    uint64_t block_bytes)
+    uint64_t block_bytes,
+    uint64_t room)
     : offset_(offset),
       dest_(dest),
       alignment_(alignment),
-      block_bytes_(block_bytes) {}
+      block_bytes_(block_bytes),
+      room_(room) {}
 
 Window WindowCutter::next() {
   const auto address = reinterpret_cast<uintptr_t>(dest_.data());
   const uint64_t misaligned = (offset_ | address) & (alignment_ - 1);
+  const bool fits =
+      room_ >= alignment_ && ((offset_ ^ address) & (alignment_ - 1)) == 0;
   Window window;
-  if (misaligned == 0 && dest_.size() >= alignment_) {
+  if (misaligned == 0 && dest_.size() >= alignment_ && !fits) {
     window.straight = true;
     window.offset = offset_;
     window.bytes = std::min(round_down(dest_.size(), alignment_), block_bytes_);
     window.dest = dest_.first(window.bytes);
   } else {
+    window.straight = fits;
     window.offset = round_down(offset_, alignment_);
     window.skip = offset_ - window.offset;
     const uint64_t end = round_up(offset_ + dest_.size(), alignment_);
@@ -53,7 +58,7 @@ WindowRead::WindowRead(
     std::byte* staging)
     : window_(window),
       alignment_(alignment),
-      buffer_(window.straight ? window.dest.data() : staging) {}
+      buffer_(window.straight ? window.dest.data() - window.skip : staging) {}
 
 WindowRead::State WindowRead::fail_with(std::string cause) {
   cause_ = std::move(cause);

@@ -20,8 +20,8 @@ struct Window {
   // What was asked for is `dest.size()` bytes, `skip` bytes into the window.
   uint64_t skip = 0;
   std::span<std::byte> dest;
-  // The device reads straight into `dest`; otherwise into a staging block,
-  // from which it is copied.
+  // The device reads straight into `dest` and what is around it in the window;
+  // otherwise into a staging block, from which it is copied.
   bool straight = false;
 };
 
@@ -29,18 +29,21 @@ struct Window {
 class WindowCutter {
  public:
   WindowCutter() = default;
-  // `alignment` is a power of two that divides `block_bytes`.
+  // `alignment` is a power of two that divides `block_bytes`; `room` as in
+  // ReadRequest.
   WindowCutter(
       uint64_t offset,
       std::span<std::byte> dest,
       uint64_t alignment,
-      uint64_t block_bytes);
+      uint64_t block_bytes,
+      uint64_t room = 1);
 
   bool done() const {
     return dest_.empty();
   }
   // Only while not done. Where file offset and address are both aligned, as
-  // many whole blocks as there are go straight into `dest`.
+  // many whole blocks as there are go straight into `dest`; where they are
+  // equally far from that and there is room, all does.
   Window next();
 
  private:
@@ -48,6 +51,7 @@ class WindowCutter {
   std::span<std::byte> dest_;
   uint64_t alignment_ = 1;
   uint64_t block_bytes_ = 1;
+  uint64_t room_ = 1;
 };
 
 // One window on its way: takes the results of system calls until all of what

@@ -54,9 +54,11 @@ TEST_CASE(
     const uint64_t shift =
         rng.below(2) ? rng.below(8192) : alignment * rng.below(3);
     const auto dest = memory.span().subspan(shift, size);
+    const uint64_t room = uint64_t(1) << rng.below(13);
     CAPTURE(alignment);
     CAPTURE(offset);
-    WindowCutter cutter(offset, dest, alignment, block);
+    CAPTURE(room);
+    WindowCutter cutter(offset, dest, alignment, block, room);
     uint64_t at = offset;
     while (!cutter.done()) {
       const Window window = cutter.next();
@@ -69,10 +71,15 @@ TEST_CASE(
       REQUIRE(window.offset + window.skip == at);
       REQUIRE(window.skip + window.dest.size() <= window.bytes);
       if (window.straight) {
-        REQUIRE(window.skip == 0);
-        REQUIRE(window.bytes == window.dest.size());
-        REQUIRE(
-            reinterpret_cast<uintptr_t>(window.dest.data()) % alignment == 0);
+        const auto address = reinterpret_cast<uintptr_t>(window.dest.data());
+        REQUIRE((address - window.skip) % alignment == 0);
+        const bool exact =
+            window.skip == 0 && window.bytes == window.dest.size();
+        const bool allowed = exact || room >= alignment;
+        REQUIRE(allowed);
+        // No further around `dest` than the alignment asks for.
+        REQUIRE(window.skip < alignment);
+        REQUIRE(window.bytes < window.skip + window.dest.size() + alignment);
       }
       at += window.dest.size();
     }
@@ -82,16 +89,17 @@ TEST_CASE(
 
 TEST_CASE("read window: aligned reads go straight to their destination") {
   const AlignedBuffer memory(64 << 10);
-  const auto straight = [&](uint64_t offset, size_t shift, size_t size) {
-    WindowCutter cutter(
-        offset, memory.span().subspan(shift, size), 512, 16 << 10);
-    uint64_t bytes = 0;
-    while (!cutter.done()) {
-      const Window window = cutter.next();
-      bytes += window.straight ? window.bytes : 0;
-    }
-    return bytes;
-  };
+  const auto straight =
+      [&](uint64_t offset, size_t shift, size_t size, uint64_t room = 1) {
+        const auto dest = memory.span().subspan(shift, size);
+        WindowCutter cutter(offset, dest, 512, 16 << 10, room);
+        uint64_t bytes = 0;
+        while (!cutter.done()) {
+          const Window window = cutter.next();
+          bytes += window.straight ? window.dest.size() : 0;
+        }
+        return bytes;
+      };
   CHECK(straight(4096, 512, 40'960) == 40'960);
   CHECK(straight(4096, 512, 40'961) == 40'960); // and the tail by staging
   CHECK(straight(4097, 512, 40'960) == 0);
@@ -99,6 +107,12 @@ TEST_CASE("read window: aligned reads go straight to their destination") {
   CHECK(straight(0, 0, 511) == 0);
   // Alike, but not aligned: after the first window the rest is.
   CHECK(straight(4096 + 100, 100, 30'000) == 13'312);
+  // Alike, with room around.
+  CHECK(straight(4096 + 100, 612, 30'000, 512) == 30'000);
+  CHECK(straight(4096 + 100, 612, 30'000, 4096) == 30'000);
+  CHECK(straight(4096 + 100, 612, 100, 512) == 100);
+  CHECK(straight(4096 + 100, 612, 30'000, 256) == 13'312);
+  CHECK(straight(4096 + 101, 612, 30'000, 512) == 0);
 }
 
 TEST_CASE("read window: short and interrupted reads are continued") {
@@ -111,9 +125,11 @@ TEST_CASE("read window: short and interrupted reads are continued") {
     const uint64_t alignment = rng.below(2) ? 512 : 1;
     const uint64_t offset = rng.below(file.size());
     const uint64_t size = 1 + rng.below(file.size() - offset);
-    const auto dest = memory.span().subspan(rng.below(1024), size);
+    const bool alike = rng.below(2);
+    const uint64_t shift = alike ? 512 + offset % 512 : rng.below(1024);
+    const auto dest = memory.span().subspan(shift, size);
     std::fill(dest.begin(), dest.end(), std::byte(0xEE));
-    WindowCutter cutter(offset, dest, alignment, 16 << 10);
+    WindowCutter cutter(offset, dest, alignment, 16 << 10, alike ? 512 : 1);
     while (!cutter.done()) {
       const Window window = cutter.next();
       std::fill_n(staging.data(), staging.size(), std::byte(0xDD));

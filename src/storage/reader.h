@@ -28,6 +28,10 @@ struct ReadRequest {
   uint64_t offset = 0;
   std::span<std::byte> dest; // must stay valid until the completion
   uint64_t tag = 0; // returned in the completion
+  // Around `dest`, the bytes up to the next addresses that are multiples of
+  // `room`, a power of two, may be overwritten. Where file and memory agree
+  // modulo the device's alignment, that saves the copy from staging.
+  uint64_t room = 1;
 };
 
 struct ReadCompletion {

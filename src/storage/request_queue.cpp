@@ -69,7 +69,8 @@ void RequestQueue::push(const ReadRequest& request) {
           request.offset,
           request.dest,
           files_[request.file].alignment(),
-          block_bytes_),
+          block_bytes_,
+          request.room),
       0,
       std::nullopt};
   waiting_.push_back(index);

@@ -83,8 +83,14 @@ inline std::string with_length(const std::string& header) {
   return file + header;
 }
 
-inline std::string safetensors_file(const std::vector<TestTensor>& tensors) {
-  std::string file = with_length(safetensors_header(tensors));
+// The header ends at a multiple of `header_unit`; of 8 as most writers have it.
+inline std::string safetensors_file(
+    const std::vector<TestTensor>& tensors,
+    size_t header_unit = 1) {
+  std::string header = safetensors_header(tensors);
+  header.resize(
+      (header.size() + header_unit - 1) / header_unit * header_unit, ' ');
+  std::string file = with_length(header);
   for (const auto& tensor : tensors) {
     file += tensor.bytes;
   }
@@ -151,9 +157,9 @@ struct TestMoe {
   }
 
   // Into one model.safetensors.
-  void write(const TempFolder& folder) const {
+  void write(const TempFolder& folder, size_t header_unit = 1) const {
     folder.write("config.json", config());
-    folder.write("model.safetensors", safetensors_file(tensors()));
+    folder.write("model.safetensors", safetensors_file(tensors(), header_unit));
   }
 
   // Into `shards` files with an index, tensors dealt in turn.
