@@ -121,6 +121,7 @@ ops::DeviceBuffer CheckpointWeights::allocate(
   charges_.push_back(budget_.charge(account, bytes));
   ops::DeviceBuffer buffer(bytes, alignment);
   prefer_large_pages(buffer.span());
+  populator_.populate(buffer.span());
   return buffer;
 }
 
@@ -138,9 +139,10 @@ void CheckpointWeights::queue(
     uint32_t file,
     uint64_t offset,
     uint64_t bytes,
-    std::function<void()> arrived) {
+    std::function<void()> arrived,
+    uint64_t room) {
   const ReadRequest request{
-      file, offset, memory.span().subspan(at, bytes), reads_.size()};
+      file, offset, memory.span().subspan(at, bytes), reads_.size(), room};
   reads_.push_back({std::move(what), request, memory, std::move(arrived)});
 }
 
@@ -251,7 +253,9 @@ ops::ExpertBank CheckpointWeights::experts(
           e * pitch + section.slot_offset,
           section.file,
           section.file_offset,
-          section.bytes);
+          section.bytes,
+          {},
+          section.block_bytes);
     }
   }
   flush();

@@ -13,6 +13,7 @@
 
 #include "models/weight_source.h"
 #include "ops/experts.h"
+#include "platform/page_populator.h"
 #include "residency/memory_budget.h"
 #include "storage/checkpoint.h"
 #include "storage/checksums.h"
@@ -74,7 +75,8 @@ class CheckpointWeights : public WeightSource {
       uint32_t file,
       uint64_t offset,
       uint64_t bytes,
-      std::function<void()> arrived = {});
+      std::function<void()> arrived = {},
+      uint64_t room = 1);
   void flush();
   void check(const ReadCompletion& completion);
 
@@ -86,6 +88,7 @@ class CheckpointWeights : public WeightSource {
   std::unordered_set<std::string> taken_;
   std::vector<Read> reads_;
   size_t submitted_ = 0;
+  PagePopulator populator_{populating_threads()}; // ends before its memory
 };
 
 // How a projection of `layout` is read by the kernels.

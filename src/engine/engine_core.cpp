@@ -39,6 +39,7 @@ struct EngineCore::Machine {
   std::unique_ptr<ops::KvCache> cache;
   // Streaming only, in the order of construction.
   std::optional<ops::ExpertBank> memory;
+  std::optional<PagePopulator> populator; // ends before `memory` does
   std::unique_ptr<EvictionPolicy> policy;
   std::unique_ptr<SlotBank> bank;
   std::unique_ptr<ExpertFetcher> fetcher;
@@ -166,6 +167,7 @@ void EngineCore::Machine::make_streaming(
   memory.emplace(ops::ExpertBank{
       ops::DeviceBuffer(pitch * plan.slots, 4096), pitch, plan.slots});
   prefer_large_pages(memory->memory.span());
+  populator.emplace(populating_threads());
   policy = make_policy(
       options.policy,
       {static_cast<uint32_t>(plan.slots),
@@ -176,10 +178,15 @@ void EngineCore::Machine::make_streaming(
   fetcher = std::make_unique<ExpertFetcher>(*bank, *reader, layout, checksums);
   if (auto* cpu = dynamic_cast<ops::CpuOps*>(ops.get())) {
     experts = std::make_unique<CpuStreamedExperts>(
-        *cpu, *bank, *fetcher, layout, *memory);
+        *cpu, *bank, *fetcher, layout, *memory, *populator);
   } else {
     experts = std::make_unique<MlxStreamedExperts>(
-        static_cast<ops::MlxOps&>(*ops), *bank, *fetcher, layout, *memory);
+        static_cast<ops::MlxOps&>(*ops),
+        *bank,
+        *fetcher,
+        layout,
+        *memory,
+        *populator);
   }
 }
 

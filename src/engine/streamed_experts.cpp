@@ -18,10 +18,30 @@ StreamedExperts::StreamedExperts(
     SlotBank& bank,
     ExpertFetcher& fetcher,
     const ExpertLayout& layout,
-    const ops::ExpertBank& memory)
-    : layout_(layout), memory_(memory), bank_(bank), fetcher_(fetcher) {
+    const ops::ExpertBank& memory,
+    PagePopulator& populator)
+    : layout_(layout),
+      memory_(memory),
+      bank_(bank),
+      fetcher_(fetcher),
+      populator_(populator) {
   for (const LayerExperts& layer : layout.layers()) {
     records_.emplace(layer.layer, expert_record(layer));
+  }
+  populate_ahead();
+}
+
+// Not all at once: a short answer may never use all slots.
+void StreamedExperts::populate_ahead() {
+  constexpr size_t kAheadBytes = 1 << 30;
+  constexpr size_t kStepBytes = 64 << 20;
+  const auto memory = memory_.memory.span();
+  const size_t end = std::min(
+      memory.size(), bank_.used_slots() * bank_.slot_bytes() + kAheadBytes);
+  if (end >= populated_ + kStepBytes ||
+      (end == memory.size() && end > populated_)) {
+    populator_.populate(memory.subspan(populated_, end - populated_));
+    populated_ = end;
   }
 }
 
@@ -37,6 +57,7 @@ void StreamedExperts::start_missing() {
   }
   if (started_ > before) {
     fetcher_.submit();
+    populate_ahead();
   }
 }
 

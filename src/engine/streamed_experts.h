@@ -18,6 +18,7 @@
 #include "models/expert_source.h"
 #include "ops/cpu_ops.h"
 #include "ops/mlx_ops.h"
+#include "platform/page_populator.h"
 #include "residency/expert_fetcher.h"
 #include "residency/slot_bank.h"
 #include "storage/expert_layout.h"
@@ -26,12 +27,14 @@ namespace mlx_flash {
 
 class StreamedExperts : public ExpertSource {
  public:
-  // `memory` is what `bank` manages. All must outlive this.
+  // `memory` is what `bank` manages; `populator` gives it its pages ahead of
+  // their use. All must outlive this.
   StreamedExperts(
       SlotBank& bank,
       ExpertFetcher& fetcher,
       const ExpertLayout& layout,
-      const ops::ExpertBank& memory);
+      const ops::ExpertBank& memory,
+      PagePopulator& populator);
   ~StreamedExperts() override = default;
 
   void begin_step(int rows) override;
@@ -70,10 +73,13 @@ class StreamedExperts : public ExpertSource {
   template <typename Compute>
   void compute_ready(const Compute& compute);
   void start_missing();
+  void populate_ahead();
   void take(Fetched fetched);
 
   SlotBank& bank_;
   ExpertFetcher& fetcher_;
+  PagePopulator& populator_;
+  size_t populated_ = 0; // bytes of the bank's memory
   std::map<int, ops::ExpertRecord> records_;
   // Of the layer in progress; kept for their memory.
   std::vector<Ready> ready_;
@@ -89,8 +95,9 @@ class CpuStreamedExperts : public StreamedExperts {
       SlotBank& bank,
       ExpertFetcher& fetcher,
       const ExpertLayout& layout,
-      const ops::ExpertBank& memory)
-      : StreamedExperts(bank, fetcher, layout, memory), ops_(ops) {}
+      const ops::ExpertBank& memory,
+      PagePopulator& populator)
+      : StreamedExperts(bank, fetcher, layout, memory, populator), ops_(ops) {}
 
   ops::mx::array forward(
       int layer,
@@ -112,8 +119,9 @@ class MlxStreamedExperts : public StreamedExperts {
       SlotBank& bank,
       ExpertFetcher& fetcher,
       const ExpertLayout& layout,
-      const ops::ExpertBank& memory)
-      : StreamedExperts(bank, fetcher, layout, memory), ops_(ops) {}
+      const ops::ExpertBank& memory,
+      PagePopulator& populator)
+      : StreamedExperts(bank, fetcher, layout, memory, populator), ops_(ops) {}
 
   ops::mx::array forward(
       int layer,

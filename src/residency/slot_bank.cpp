@@ -1,5 +1,6 @@
 #include "residency/slot_bank.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -73,6 +74,7 @@ std::optional<SlotBank::Filling> SlotBank::begin_fill(ExpertKey key) {
   slots_[slot].key = key;
   slots_[slot].state = State::filling;
   ++pinned_;
+  used_ = std::max(used_, slot + 1);
   policy_.on_insert(key, slot);
   return Filling(this, slot);
 }

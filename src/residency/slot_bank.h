@@ -61,6 +61,10 @@ class SlotBank {
   uint32_t slots() const {
     return static_cast<uint32_t>(slots_.size());
   }
+  // Slots that have been used since construction: the first so many.
+  uint32_t used_slots() const {
+    return used_;
+  }
   size_t slot_bytes() const {
     return slot_bytes_;
   }
@@ -110,6 +114,7 @@ class SlotBank {
   std::vector<uint32_t> free_;
   Map where_; // experts that are resident or being read
   uint32_t pinned_ = 0;
+  uint32_t used_ = 0;
   uint64_t hits_ = 0;
   uint64_t misses_ = 0;
   uint64_t evictions_ = 0;

@@ -1,0 +1,120 @@
+#include "platform/page_populator.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include "platform/cpu_facts.h"
+
+#ifdef __linux__
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdint>
+
+#include "base/align.h"
+
+#ifndef MADV_POPULATE_WRITE // Linux 5.14
+#define MADV_POPULATE_WRITE 23
+#endif
+#endif
+
+namespace mlx_flash {
+
+namespace {
+
+// Of a size that threads share well, and a stop does not wait for long.
+constexpr size_t kPieceBytes = 8 << 20;
+
+#ifdef __linux__
+void lower_own_priority() {
+  const auto thread = static_cast<id_t>(syscall(SYS_gettid));
+  setpriority(PRIO_PROCESS, thread, 19);
+}
+
+// Where it fails, memory gets its pages when it is used.
+void populate_now(std::span<std::byte> memory) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(memory.data());
+  const uint64_t first = round_up(begin, page);
+  const uint64_t last = (begin + memory.size()) / page * page;
+  if (first < last) {
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_POPULATE_WRITE);
+  }
+}
+#else
+void lower_own_priority() {}
+void populate_now(std::span<std::byte>) {}
+#endif
+
+} // namespace
+
+int populating_threads() {
+  return std::min(usable_cpus(), 4);
+}
+
+PagePopulator::PagePopulator(int threads) {
+  try {
+    for (int i = 0; i < threads; ++i) {
+      threads_.emplace_back([this] { work(); });
+    }
+  } catch (const std::system_error&) {
+    // Fewer threads, or none: pages come when they are used.
+  }
+}
+
+PagePopulator::~PagePopulator() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    queue_.clear();
+  }
+  changed_.notify_all();
+  for (auto& thread : threads_) {
+    thread.join();
+  }
+}
+
+void PagePopulator::populate(std::span<std::byte> memory) {
+  if (memory.empty() || threads_.empty()) {
+    return;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(memory);
+  }
+  changed_.notify_all();
+}
+
+void PagePopulator::finish() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return queue_.empty() && busy_ == 0; });
+}
+
+void PagePopulator::work() {
+  lower_own_priority();
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+    if (stopping_) {
+      return;
+    }
+    auto& front = queue_.front();
+    const auto piece = front.first(std::min(front.size(), kPieceBytes));
+    front = front.subspan(piece.size());
+    if (front.empty()) {
+      queue_.pop_front();
+    }
+    ++busy_;
+    lock.unlock();
+    populate_now(piece);
+    lock.lock();
+    --busy_;
+    if (queue_.empty() && busy_ == 0) {
+      changed_.notify_all();
+    }
+  }
+}
+
+} // namespace mlx_flash
