@@ -7,8 +7,6 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -24,15 +22,10 @@ namespace mlx_flash {
 
 namespace {
 
-// Of a size that threads share well, and a stop does not wait for long.
-constexpr size_t kPieceBytes = 8 << 20;
+// The process's map of memory is locked while a piece gets its pages.
+constexpr size_t kPieceBytes = 2 << 20;
 
 #ifdef __linux__
-void lower_own_priority() {
-  const auto thread = static_cast<id_t>(syscall(SYS_gettid));
-  setpriority(PRIO_PROCESS, thread, 19);
-}
-
 // Where it fails, memory gets its pages when it is used.
 void populate_now(std::span<std::byte> memory) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
@@ -44,7 +37,6 @@ void populate_now(std::span<std::byte> memory) {
   }
 }
 #else
-void lower_own_priority() {}
 void populate_now(std::span<std::byte>) {}
 #endif
 
@@ -93,7 +85,6 @@ void PagePopulator::finish() {
 }
 
 void PagePopulator::work() {
-  lower_own_priority();
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });

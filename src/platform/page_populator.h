@@ -1,7 +1,9 @@
 // Gives memory its pages before it is used. A page that is first touched has
 // to be found and cleared; where a read into fresh memory is submitted, the
 // submitting thread does that, one page after the other, and everything waits
-// for it. Here other threads do, at low priority, side by side.
+// for it. Here other threads do, side by side. They have the priority of all
+// others: a thread that has to wait for a processor with the process's map of
+// memory locked would make all wait.
 //
 // Thread rule: one thread calls populate().
 #pragma once
