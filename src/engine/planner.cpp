@@ -387,7 +387,7 @@ PlanFacts gather_facts(
       layout.expert_count() * 9 * sizeof(Section);
   facts.tokenizer_bytes = tokenizer_bytes(options.model);
   const ReaderOptions reader = reader_options(layout);
-  facts.staging_bytes = reader.depth * reader.block_bytes;
+  facts.staging_bytes = reader.staging_blocks() * reader.block_bytes;
   facts.slot_bytes = layout.slot_bytes();
   facts.experts = layout.expert_count();
   facts.threads = resolved_threads(options.threads);

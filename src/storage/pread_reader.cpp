@@ -22,10 +22,10 @@ PreadReader::PreadReader(
     : files_(std::move(files)),
       read_at_(std::move(read_at)),
       staging_(
-          static_cast<size_t>(std::min(options.depth, kMaxThreads)) *
+          static_cast<size_t>(std::min(options.staging_blocks(), kMaxThreads)) *
           options.block_bytes),
       queue_(files_, options.block_bytes) {
-  const int threads = std::min(options.depth, kMaxThreads);
+  const int threads = std::min(options.staging_blocks(), kMaxThreads);
   try {
     for (int i = 0; i < threads; ++i) {
       std::byte* staging =

@@ -28,6 +28,12 @@ void check_options(std::string_view kind, const ReaderOptions& options) {
         options.depth,
         kMaxDepth);
   }
+  if (options.most_staged < 1) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[reader] {} staged reads at once; use 1 or more",
+        options.most_staged);
+  }
   if (options.block_bytes == 0 || options.block_bytes % 4096 != 0 ||
       options.block_bytes > 1 << 30) {
     fail(

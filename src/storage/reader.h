@@ -11,6 +11,7 @@
 // Thread rule: one thread submits and waits.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -72,11 +73,18 @@ class Reader {
 };
 
 struct ReaderOptions {
-  // Reads in flight at the device at once.
-  int depth = 16;
-  // Size of one staging block, a multiple of 4096. Staging takes
-  // depth * block_bytes.
+  // Reads in flight at the device at once: it should have work for as long as
+  // the thread that refills its queue computes.
+  int depth = 64;
+  // Size of one staging block, a multiple of 4096.
   uint64_t block_bytes = 1 << 20;
+  // Reads in flight, at most, that go by way of staging.
+  int most_staged = 16;
+
+  // Staging takes staging_blocks() * block_bytes.
+  int staging_blocks() const {
+    return std::min(most_staged, depth);
+  }
 };
 
 // A block that holds the largest window of a section of `section_bytes`, at

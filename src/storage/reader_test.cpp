@@ -127,10 +127,17 @@ TEST_CASE("reader: every kind reads any range at any alignment") {
   const uint64_t seed = 32;
   CAPTURE(seed);
   for (const auto& kind : kinds()) {
-    for (const int depth : {1, 3, 16}) {
+    for (const auto& [depth, staged] : {
+             std::pair(1, 1),
+             std::pair(3, 16),
+             std::pair(16, 16),
+             std::pair(16, 1),
+             std::pair(64, 3),
+         }) {
       CAPTURE(kind);
       CAPTURE(depth);
-      const auto reader = open_reader(kind, files, {depth, 16 << 10});
+      CAPTURE(staged);
+      const auto reader = open_reader(kind, files, {depth, 16 << 10, staged});
       CHECK(reader->name() == kind);
       Rng rng(seed);
       const AlignedBuffer memory(8 << 20);
@@ -144,22 +151,31 @@ TEST_CASE("reader: every kind reads any range at any alignment") {
           size_t bytes = rng.below(
               std::min<size_t>(size - offset, rng.below(2) ? 300'000 : 5000) +
               1);
-          // Sometimes aligned, so that nothing needs staging.
+          // Sometimes aligned, or off by the same number of bytes with room
+          // around, so that nothing needs staging.
           const bool aligned = rng.below(4) == 0;
+          const bool alike = rng.below(3) == 0;
+          size_t at = used;
           if (aligned) {
             offset = offset / 4096 * 4096;
             bytes = std::min<size_t>(bytes / 4096 * 4096, size - offset);
           }
-          const size_t at = aligned ? (used + 4095) / 4096 * 4096 : used;
-          if (at + bytes > memory.size()) {
+          if (aligned || alike) {
+            at = (used + 4095) / 4096 * 4096 + offset % 4096;
+          }
+          if (at + bytes + 4096 > memory.size()) {
             break;
           }
           requests.push_back(
               {file,
                offset,
                memory.span().subspan(at, bytes),
-               1000 + requests.size()});
+               1000 + requests.size(),
+               alike ? uint64_t{4096} : 1});
           used = at + bytes + rng.below(3);
+          if (alike) {
+            used = (used + 4095) / 4096 * 4096;
+          }
         }
         std::memset(memory.data(), 0x5A, memory.size());
         // In two batches, so that one is submitted while the other runs.
@@ -350,6 +366,7 @@ TEST_CASE("reader: options that make no sense are refused") {
   CHECK(code("auto", {5000, 4096}) == ErrorCode::invalid_argument);
   CHECK(code("auto", {4, 0}) == ErrorCode::invalid_argument);
   CHECK(code("auto", {4, 1000}) == ErrorCode::invalid_argument);
+  CHECK(code("auto", {4, 4096, 0}) == ErrorCode::invalid_argument);
   CHECK_THROWS_AS(
       make_reader("auto", {files.folder.path() / "absent"}, {}), Error);
 }

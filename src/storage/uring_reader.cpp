@@ -42,12 +42,18 @@ class UringReader : public Reader {
       : refusal_(std::move(refusal)),
         files_(std::move(files)),
         block_bytes_(options.block_bytes),
-        staging_(static_cast<size_t>(options.depth) * options.block_bytes),
+        staging_(
+            static_cast<size_t>(options.staging_blocks()) *
+            options.block_bytes),
         queue_(files_, options.block_bytes),
         flights_(static_cast<size_t>(options.depth)),
         ring_(std::move(ring)) {
     for (uint32_t i = 0; i < flights_.size(); ++i) {
       idle_.push_back(i);
+    }
+    for (uint32_t i = 0; i < static_cast<uint32_t>(options.staging_blocks());
+         ++i) {
+      blocks_.push_back(i);
     }
     register_files();
     register_staging();
@@ -110,11 +116,11 @@ class UringReader : public Reader {
   }
 
  private:
-  // A window at the device. Its number is that of its staging block.
+  // A window at the device.
   struct Flight {
     uint32_t request = 0;
     uint32_t file = 0;
-    bool straight = false;
+    std::optional<uint32_t> block; // of staging, unless it is read straight
     WindowRead read;
   };
 
@@ -133,8 +139,8 @@ class UringReader : public Reader {
   // Refused where the limit on locked memory (RLIMIT_MEMLOCK) is small.
   void register_staging() {
     std::vector<iovec> blocks;
-    for (size_t i = 0; i < flights_.size(); ++i) {
-      blocks.push_back({staging_block(i), block_bytes_});
+    for (const uint32_t block : blocks_) {
+      blocks.push_back({staging_block(block), block_bytes_});
     }
     fixed_staging_ =
         io_uring_register_buffers(
@@ -142,27 +148,35 @@ class UringReader : public Reader {
         0;
   }
 
-  std::byte* staging_block(size_t flight) const {
-    return staging_.data() + flight * block_bytes_;
+  std::byte* staging_block(uint32_t block) const {
+    return staging_.data() + block * block_bytes_;
   }
 
-  // Puts reads into the ring while there are any and the depth allows.
+  // Puts reads into the ring while there are any and the depth and the staging
+  // blocks allow.
   void start() {
     while (!idle_.empty()) {
-      const auto piece = queue_.next();
-      if (!piece) {
+      if (!next_) {
+        next_ = queue_.next();
+      }
+      if (!next_ || (!next_->window.straight && blocks_.empty())) {
         return;
       }
       const uint32_t number = idle_.back();
       idle_.pop_back();
-      flights_[number] = {
-          piece->request,
-          piece->file,
-          piece->window.straight,
-          WindowRead(
-              piece->window,
-              files_[piece->file].alignment(),
-              staging_block(number))};
+      Flight& flight = flights_[number];
+      flight.request = next_->request;
+      flight.file = next_->file;
+      flight.block.reset();
+      if (!next_->window.straight) {
+        flight.block = blocks_.back();
+        blocks_.pop_back();
+      }
+      flight.read = WindowRead(
+          next_->window,
+          files_[next_->file].alignment(),
+          flight.block ? staging_block(*flight.block) : nullptr);
+      next_.reset();
       prepare(number);
     }
   }
@@ -180,14 +194,14 @@ class UringReader : public Reader {
     const int file = fixed_files_ ? static_cast<int>(flight.file)
                                   : files_[flight.file].descriptor();
     const auto bytes = static_cast<unsigned>(target.size());
-    if (fixed_staging_ && !flight.straight) {
+    if (fixed_staging_ && flight.block) {
       io_uring_prep_read_fixed(
           sqe,
           file,
           target.data(),
           bytes,
           flight.read.offset(),
-          static_cast<int>(number));
+          static_cast<int>(*flight.block));
     } else {
       io_uring_prep_read(sqe, file, target.data(), bytes, flight.read.offset());
     }
@@ -280,6 +294,9 @@ class UringReader : public Reader {
         queue_.finish(flight.request, &flight.read.cause());
         break;
     }
+    if (flight.block) {
+      blocks_.push_back(*flight.block);
+    }
     idle_.push_back(number);
   }
 
@@ -290,6 +307,8 @@ class UringReader : public Reader {
   RequestQueue queue_;
   std::vector<Flight> flights_;
   std::vector<uint32_t> idle_;
+  std::vector<uint32_t> blocks_; // of staging that are free
+  std::optional<RequestQueue::Piece> next_; // waits for a staging block
   std::vector<uint32_t> prepared_; // flights that the kernel has not taken
   std::vector<uint32_t> refused_; // and those that it will not take
   bool given_up_ = false; // the ring; completions may still come
