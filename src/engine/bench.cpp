@@ -53,7 +53,8 @@ BenchMachine describe_machine() {
 
 // The CPU back-end's pages; MLX's operations keep keys and values in bf16.
 uint64_t kv_position_bytes(const ModelShape& shape, Device device) {
-  const uint64_t bytes = ops::kv_page_bytes(shape.kv()) / ops::kKvPageTokens;
+  const uint64_t bytes =
+      ops::kv_page_bytes(shape.kv(), kernels::KvType::f32) / ops::kKvPageTokens;
   return device == Device::cpu ? bytes : bytes / 2;
 }
 

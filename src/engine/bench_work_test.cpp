@@ -20,7 +20,8 @@ BenchWork work_in(const std::filesystem::path& folder) {
       checkpoint,
       ExpertLayout(checkpoint),
       shape,
-      ops::kv_page_bytes(shape.kv()) / ops::kKvPageTokens);
+      ops::kv_page_bytes(shape.kv(), kernels::KvType::f32) /
+          ops::kKvPageTokens);
 }
 
 } // namespace

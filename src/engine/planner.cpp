@@ -38,7 +38,6 @@ uint64_t activations(const PlanFacts& facts, uint64_t chunk) {
              facts.shape,
              static_cast<int64_t>(chunk),
              std::min<int64_t>(kLogitRows, static_cast<int64_t>(chunk)),
-             static_cast<int64_t>(facts.context_tokens),
              facts.threads) +
       40ull * facts.shape.vocab;
 }
@@ -114,7 +113,7 @@ uint64_t kv_bytes(const ModelShape& shape, uint64_t context_tokens) {
       kTooMuch,
       checked_mul(
           div_up(context_tokens, ops::kKvPageTokens),
-          ops::kv_page_bytes(shape.kv()))
+          ops::kv_page_bytes(shape.kv(), kernels::KvType::f32))
           .value_or(kTooMuch));
 }
 

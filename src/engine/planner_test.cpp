@@ -112,10 +112,10 @@ TEST_CASE("plan: a longer context takes more, by whole pages") {
     f.context_tokens = tokens;
     return plan_bytes(divide_budget(f), Account::kv_cache);
   };
-  CHECK(bytes(1) == bytes(16));
-  CHECK(bytes(17) == 2 * bytes(16));
+  CHECK(bytes(1) == bytes(64));
+  CHECK(bytes(65) == 2 * bytes(64));
   // 4 layers, keys and values, 2 heads of 64, f32.
-  CHECK(bytes(16) == 16 * 4 * 2 * 2 * 64 * 4);
+  CHECK(bytes(64) == 64 * 4 * 2 * 2 * 64 * 4);
 }
 
 TEST_CASE("memory sizes: decimal and binary units, percents, any case") {

@@ -218,9 +218,11 @@ bool Scheduler::add_part(
     request->end(make_error(
         ErrorCode::out_of_budget,
         fmt::format(
-            "[session] the KV cache of {} tokens is full with other sessions; "
-            "end some or give a larger --ctx",
-            setup_.context_tokens)));
+            "[session] the KV cache of {} tokens, which sessions take by pages "
+            "of {}, is full with other sessions; end some or give a larger "
+            "--ctx",
+            setup_.context_tokens,
+            ops::kKvPageTokens)));
     return false;
   }
   Part part{

@@ -179,7 +179,9 @@ TEST_CASE("session: a schema makes the answer JSON of its form") {
 }
 
 TEST_CASE("session: many at once answer as each would alone") {
-  const auto engine = Engine::open(demo());
+  EngineOptions options = demo();
+  options.context_tokens = 256; // a page of 64 for each
+  const auto engine = Engine::open(options);
   const std::vector<std::vector<TokenId>> prompts{
       kPrompt, {1, 2, 3}, {500, 600, 700, 800, 900}, {42}};
   std::vector<std::vector<TokenId>> alone;

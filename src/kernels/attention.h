@@ -1,39 +1,34 @@
 // Causal attention of rows of one or many sequences over paged keys and
-// values, with grouped query heads (Ainslie et al., "GQA", 2023).
+// values, with grouped query heads (Ainslie et al., "GQA", 2023) and a softmax
+// that needs no row of all scores (Milakov and Gimelshein, "Online normalizer
+// calculation for softmax", 2018; Dao et al., "FlashAttention", 2022).
 //
 // Same bits: a row's result depends on its query and its sequence's keys and
 // values at positions 0 .. length - 1 only: not on the other rows, on threads,
-// or on how the keys were appended.
+// or on how the keys were appended. Tiles and spans of positions (see
+// kernels/attention_run.h) are counted from position 0 for that.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "kernels/kv_page.h"
 #include "kernels/scratch.h"
 #include "kernels/thread_pool.h"
 
 namespace mlx_flash::kernels {
 
 struct AttentionShape {
-  int64_t heads = 0; // of queries
-  int64_t kv_heads = 0; // divides heads
-  int64_t head_dim = 0;
-  int64_t page_tokens = 0;
+  int64_t heads = 0; // of queries; a multiple of kv.kv_heads
   float scale = 0; // of the scores, usually 1 / sqrt(head_dim)
-};
-
-// Keys and values of a page, each [kv_heads, page_tokens, head_dim] in f32.
-// A sequence's position p is in its page p / page_tokens.
-struct KvPage {
-  float* keys = nullptr;
-  float* values = nullptr;
+  KvLayout kv;
 };
 
 struct AttentionRow {
   const float* query = nullptr; // [heads, head_dim]
   float* out = nullptr; // [heads, head_dim]
-  const KvPage* pages = nullptr; // of the row's sequence
+  const std::byte* const* pages = nullptr; // of the row's sequence
   int64_t length = 0; // attends to positions 0 .. length - 1; at least 1
 };
 
@@ -43,19 +38,8 @@ void attention(
     const AttentionShape& shape,
     std::span<const AttentionRow> rows);
 
-// Writes one token's keys and values, [kv_heads, head_dim] each, to
-// `position`.
-void append_kv(
-    const AttentionShape& shape,
-    const KvPage* pages,
-    int64_t position,
-    const float* keys,
-    const float* values);
-
-size_t attention_scratch_floats(
-    const AttentionShape& shape,
-    int64_t longest,
-    int threads);
+// The most that attention() takes of its scratch, for any rows.
+size_t attention_scratch_floats(const AttentionShape& shape, int threads);
 
 // Double-precision reference.
 void reference_attention(

@@ -3,43 +3,111 @@
 #include <benchmark/benchmark.h>
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
+#include "base/aligned_buffer.h"
 #include "base/rng.h"
 #include "kernels/attention.h"
+#include "platform/large_pages.h"
 
 namespace mlx_flash::kernels {
 namespace {
 
-// Arguments: context, rows (the last ones of one sequence), threads.
-void bench_attention(benchmark::State& state) {
-  const int64_t context = state.range(0);
-  const int64_t rows = state.range(1);
-  const AttentionShape shape{32, 4, 128, 64, 1.0f / std::sqrt(128.0f)};
+AttentionShape shape_of(int64_t type) {
+  const auto kv_type = static_cast<KvType>(type);
+  return {32, 1.0f / std::sqrt(128.0f), {4, 128, kv_type}};
+}
+
+// A context of random positions in some layers, laid out as in a KV cache: a
+// page of all layers, then the next one.
+class Context {
+ public:
+  Context(const AttentionShape& shape, int64_t positions, int64_t layers)
+      : pages_(static_cast<size_t>(layers)),
+        memory_(static_cast<size_t>(
+            positions / kKvPageTokens * layers * shape.kv.page_bytes())) {
+    prefer_large_pages(memory_.span());
+    const auto bytes = static_cast<size_t>(shape.kv.page_bytes());
+    for (size_t at = 0; at < memory_.size(); at += bytes) {
+      pages_[at / bytes % pages_.size()].push_back(memory_.data() + at);
+    }
+    append_random(shape);
+    for (size_t at = bytes; at < memory_.size(); at += bytes) {
+      std::memcpy(memory_.data() + at, memory_.data(), bytes);
+    }
+  }
+
+  std::byte* const* pages(size_t layer) const {
+    return pages_[layer].data();
+  }
+
+ private:
+  void append_random(const AttentionShape& shape) {
+    Rng rng(1);
+    std::vector<float> numbers(
+        static_cast<size_t>(shape.kv.kv_heads * shape.kv.head_dim));
+    for (int64_t t = 0; t < kKvPageTokens; ++t) {
+      for (float& number : numbers) {
+        number = static_cast<float>(rng.uniform() - 0.5);
+      }
+      append_kv(shape.kv, pages(0), t, numbers.data(), numbers.data());
+    }
+  }
+
+  std::vector<std::vector<std::byte*>> pages_; // of each layer
+  AlignedBuffer memory_;
+};
+
+// One row in each of so many layers that they come from memory. Arguments:
+// f16, context, threads.
+void bench_decode(benchmark::State& state) {
+  constexpr int64_t kBytes = int64_t{400} << 20;
+  const AttentionShape shape = shape_of(state.range(0));
+  const int64_t context = state.range(1);
+  const int64_t bytes = context / kKvPageTokens * shape.kv.page_bytes();
+  const auto layers = static_cast<size_t>(kBytes / bytes);
+  const Context kv(shape, context, static_cast<int64_t>(layers));
   ThreadPool pool(static_cast<int>(state.range(2)));
   Scratch scratch;
-  Rng rng(1);
-  const auto page_floats =
-      static_cast<size_t>(shape.kv_heads * shape.page_tokens * shape.head_dim);
-  const int64_t pages = (context + shape.page_tokens - 1) / shape.page_tokens;
-  std::vector<float> memory(2 * page_floats * static_cast<size_t>(pages));
-  for (auto& value : memory) {
-    value = static_cast<float>(rng.uniform() - 0.5);
+  const auto n = static_cast<size_t>(shape.heads * shape.kv.head_dim);
+  const std::vector<float> query(n, 0.25f);
+  std::vector<float> out(n);
+  size_t layer = 0;
+  for (auto _ : state) {
+    const AttentionRow row{query.data(), out.data(), kv.pages(layer), context};
+    attention(pool, scratch, shape, {&row, 1});
+    benchmark::DoNotOptimize(out.data());
+    benchmark::ClobberMemory();
+    layer = (layer + 1) % layers;
   }
-  std::vector<KvPage> kv;
-  for (int64_t p = 0; p < pages; ++p) {
-    float* keys = memory.data() + 2 * page_floats * static_cast<size_t>(p);
-    kv.push_back({keys, keys + page_floats});
-  }
-  const int64_t n = shape.heads * shape.head_dim;
-  std::vector<float> queries(static_cast<size_t>(rows * n), 0.25f);
+  using benchmark::Counter;
+  state.counters["GB/s"] = Counter(
+      static_cast<double>(bytes * state.iterations()) / 1e9, Counter::kIsRate);
+}
+
+BENCHMARK(bench_decode)
+    ->ArgNames({"f16", "context", "threads"})
+    ->ArgsProduct({{0, 1}, {512, 4096}, {1, 2}})
+    ->UseRealTime();
+
+// The last rows of a context. Arguments: f16, context, rows, threads.
+void bench_prefill(benchmark::State& state) {
+  const AttentionShape shape = shape_of(state.range(0));
+  const int64_t context = state.range(1);
+  const int64_t rows = state.range(2);
+  const Context kv(shape, context, 1);
+  ThreadPool pool(static_cast<int>(state.range(3)));
+  Scratch scratch;
+  const int64_t n = shape.heads * shape.kv.head_dim;
+  const std::vector<float> queries(static_cast<size_t>(rows * n), 0.25f);
   std::vector<float> out(queries.size());
   std::vector<AttentionRow> list;
   for (int64_t r = 0; r < rows; ++r) {
     list.push_back(
         {queries.data() + r * n,
          out.data() + r * n,
-         kv.data(),
+         kv.pages(0),
          context - rows + r + 1});
   }
   for (auto _ : state) {
@@ -51,19 +119,31 @@ void bench_attention(benchmark::State& state) {
   const auto positions = static_cast<double>(rows * context) -
       0.5 * static_cast<double>(rows * rows);
   const auto runs = static_cast<double>(state.iterations());
-  const double floats_per_position =
-      2.0 * static_cast<double>(shape.kv_heads * shape.head_dim);
-  state.counters["GB/s"] = Counter(
-      positions * floats_per_position * 4 * runs / 1e9, Counter::kIsRate);
   state.counters["GFLOP/s"] = Counter(
       positions * 4.0 * static_cast<double>(n) * runs / 1e9, Counter::kIsRate);
 }
 
-BENCHMARK(bench_attention)
-    ->ArgNames({"context", "rows", "threads"})
-    ->ArgsProduct({{512, 4096}, {1}, {1, 2}})
-    ->ArgsProduct({{512}, {128}, {1, 2}})
+BENCHMARK(bench_prefill)
+    ->ArgNames({"f16", "context", "rows", "threads"})
+    ->ArgsProduct({{0, 1}, {512, 2048, 4096}, {512}, {1, 2}})
+    ->ArgsProduct({{0, 1}, {512, 4096}, {8}, {2}})
     ->UseRealTime();
+
+// A token's keys and values. Argument: f16.
+void bench_append(benchmark::State& state) {
+  const AttentionShape shape = shape_of(state.range(0));
+  const Context kv(shape, 512, 1);
+  const auto n = static_cast<size_t>(shape.kv.kv_heads * shape.kv.head_dim);
+  const std::vector<float> numbers(n, 0.25f);
+  int64_t position = 0;
+  for (auto _ : state) {
+    append_kv(shape.kv, kv.pages(0), position, numbers.data(), numbers.data());
+    benchmark::ClobberMemory();
+    position = (position + 1) % 512;
+  }
+}
+
+BENCHMARK(bench_append)->ArgNames({"f16"})->Args({0})->Args({1});
 
 } // namespace
 } // namespace mlx_flash::kernels

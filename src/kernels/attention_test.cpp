@@ -12,45 +12,35 @@
 namespace mlx_flash::kernels {
 namespace {
 
-constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
-
-AttentionShape shape_of(
-    int64_t heads,
-    int64_t kv_heads,
-    int64_t head_dim,
-    int64_t page_tokens) {
+AttentionShape
+shape_of(int64_t heads, int64_t kv_heads, int64_t head_dim, KvType type) {
   return {
       heads,
-      kv_heads,
-      head_dim,
-      page_tokens,
-      1.0f / std::sqrt(static_cast<float>(head_dim))};
+      1.0f / std::sqrt(static_cast<float>(head_dim)),
+      {kv_heads, head_dim, type}};
 }
 
 // Paged keys and values of one sequence. What is not written is NaN, each page
 // is an allocation of its own, and so every stray read shows.
 class Sequence {
  public:
-  Sequence(const AttentionShape& shape, int64_t capacity) : shape_(shape) {
-    const int64_t pages =
-        (capacity + shape.page_tokens - 1) / shape.page_tokens;
-    const auto floats = static_cast<size_t>(
-        shape.kv_heads * shape.page_tokens * shape.head_dim);
+  Sequence(const AttentionShape& shape, int64_t capacity) : kv_(shape.kv) {
+    const int64_t pages = (capacity + kKvPageTokens - 1) / kKvPageTokens;
     for (int64_t p = 0; p < pages; ++p) {
-      memory_.emplace_back(floats, kPoison);
-      memory_.emplace_back(floats, kPoison);
+      memory_.emplace_back(
+          static_cast<size_t>(kv_.page_bytes()), std::byte{0xFF});
     }
-    for (size_t p = 0; p < memory_.size(); p += 2) {
-      pages_.push_back({memory_[p].data(), memory_[p + 1].data()});
+    for (auto& page : memory_) {
+      pages_.push_back(page.data());
     }
   }
 
   void append(const float* keys, const float* values) {
-    append_kv(shape_, pages_.data(), length_++, keys, values);
+    append_kv(kv_, pages_.data(), length_++, keys, values);
   }
 
   void append_random(Rng& rng, int64_t tokens) {
-    const int64_t n = shape_.kv_heads * shape_.head_dim;
+    const int64_t n = kv_.kv_heads * kv_.head_dim;
     for (int64_t t = 0; t < tokens; ++t) {
       append(random_floats(rng, n).data(), random_floats(rng, n, -2, 2).data());
     }
@@ -64,9 +54,9 @@ class Sequence {
   }
 
  private:
-  AttentionShape shape_;
-  std::vector<std::vector<float>> memory_;
-  std::vector<KvPage> pages_;
+  KvLayout kv_;
+  std::vector<std::vector<std::byte>> memory_;
+  std::vector<std::byte*> pages_;
   int64_t length_ = 0;
 };
 
@@ -78,211 +68,361 @@ std::vector<float> attend_alone(
     int64_t length) {
   ThreadPool pool(1);
   Scratch scratch;
-  std::vector<float> out(static_cast<size_t>(shape.heads * shape.head_dim));
+  std::vector<float> out(static_cast<size_t>(shape.heads * shape.kv.head_dim));
   const AttentionRow row = sequence.row(query, out.data(), length);
   attention(pool, scratch, shape, {&row, 1});
   return out;
 }
 
+// A query, and what the reference answers.
+struct Question {
+  AttentionShape shape;
+  const Sequence* sequence;
+  int64_t length;
+  std::vector<float> query;
+  std::vector<float> expected;
+
+  Question(Rng& rng, const AttentionShape& s, const Sequence& of, int64_t n)
+      : shape(s),
+        sequence(&of),
+        length(n),
+        query(random_floats(rng, s.heads * s.kv.head_dim, -3, 3)),
+        expected(query.size()) {
+    const AttentionRow row = of.row(query.data(), expected.data(), length);
+    reference_attention(shape, {&row, 1});
+  }
+
+  void require_answer(const std::vector<float>& out) const {
+    CAPTURE(shape.heads);
+    CAPTURE(shape.kv.kv_heads);
+    CAPTURE(shape.kv.head_dim);
+    CAPTURE(static_cast<int>(shape.kv.type));
+    CAPTURE(length);
+    double worst = 0;
+    for (size_t i = 0; i < out.size(); ++i) {
+      const double error = std::abs(double{out[i]} - double{expected[i]});
+      worst = std::max(worst, std::isnan(error) ? INFINITY : error);
+    }
+    REQUIRE(worst < 4e-6);
+  }
+};
+
+// Each question alone, on two threads.
+void require_answers(const std::vector<Question>& questions) {
+  for_each_target([&] {
+    ThreadPool pool(2);
+    Scratch scratch;
+    for (const Question& q : questions) {
+      std::vector<float> out(q.query.size());
+      const AttentionRow row =
+          q.sequence->row(q.query.data(), out.data(), q.length);
+      attention(pool, scratch, q.shape, {&row, 1});
+      q.require_answer(out);
+    }
+  });
+}
+
 TEST_CASE("attention: near the reference for lengths 1 to 200") {
   const uint64_t seed = 51;
   CAPTURE(seed);
-  const AttentionShape shapes[] = {
-      shape_of(8, 2, 64, 32),
-      shape_of(4, 4, 20, 7),
-      shape_of(20, 1, 37, 50),
-      shape_of(2, 1, 128, 1),
-      shape_of(3, 1, 1, 16)};
+  Rng rng(seed);
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<Question> questions;
+  for (const KvType type : {KvType::f32, KvType::f16}) {
+    for (const AttentionShape& shape :
+         {shape_of(8, 2, 64, type),
+          shape_of(4, 4, 20, type),
+          shape_of(20, 1, 37, type),
+          shape_of(2, 1, 128, type),
+          shape_of(71, 1, 16, type), // more heads than one task takes
+          shape_of(3, 1, 1, type)}) {
+      sequences.push_back(std::make_unique<Sequence>(shape, 200));
+      sequences.back()->append_random(rng, 200);
+      for (int64_t length = 1; length <= 200; length += 1 + length / 9) {
+        questions.emplace_back(rng, shape, *sequences.back(), length);
+      }
+    }
+  }
+  require_answers(questions);
+}
+
+TEST_CASE("attention: near the reference for random shapes up to 5000 long") {
+  const uint64_t seed = 58;
+  CAPTURE(seed);
+  Rng rng(seed);
+  constexpr int64_t kHeadDims[] = {64, 80, 96, 128, 256};
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<Question> questions;
+  for (int i = 0; i < 24; ++i) {
+    const int64_t group = 1 + static_cast<int64_t>(rng.below(16));
+    const int64_t kv_heads = 1 + static_cast<int64_t>(rng.below(2));
+    const auto shape = shape_of(
+        group * kv_heads,
+        kv_heads,
+        kHeadDims[rng.below(5)],
+        i % 2 == 0 ? KvType::f16 : KvType::f32);
+    const auto length = static_cast<int64_t>(
+        std::exp(std::log(5000.0) * rng.uniform())); // short ones as often
+    sequences.push_back(std::make_unique<Sequence>(shape, length));
+    sequences.back()->append_random(rng, length);
+    questions.emplace_back(rng, shape, *sequences.back(), length);
+  }
+  const auto longest = shape_of(4, 2, 64, KvType::f16);
+  sequences.push_back(std::make_unique<Sequence>(longest, 5000));
+  sequences.back()->append_random(rng, 5000);
+  questions.emplace_back(rng, longest, *sequences.back(), 5000);
+  require_answers(questions);
+}
+
+// Rows of prompts' chunks and single tokens of the sequences, mixed.
+struct Company {
+  std::vector<const Sequence*> sequences;
+  std::vector<int64_t> lengths;
+
+  Company(
+      Rng& rng,
+      const std::vector<std::unique_ptr<Sequence>>& all,
+      int64_t longest_chunk) {
+    const auto chunks = 1 + rng.below(5);
+    for (uint64_t c = 0; c < chunks; ++c) {
+      const Sequence* sequence = all[rng.below(all.size())].get();
+      const auto last = static_cast<int64_t>(
+          1 + rng.below(static_cast<uint64_t>(sequence->length())));
+      const auto rows = static_cast<int64_t>(
+          1 + rng.below(static_cast<uint64_t>(longest_chunk)));
+      for (int64_t n = std::max<int64_t>(1, last - rows + 1); n <= last; ++n) {
+        sequences.push_back(sequence);
+        lengths.push_back(n);
+      }
+    }
+  }
+  int64_t count() const {
+    return static_cast<int64_t>(lengths.size());
+  }
+};
+
+// Attends for rows in company, and for some of them alone.
+void require_same_bits(
+    Rng& rng,
+    ThreadPool& pool,
+    const AttentionShape& shape,
+    const Company& company) {
+  const int64_t n = shape.heads * shape.kv.head_dim;
+  const auto queries = random_floats(rng, company.count() * n);
+  std::vector<float> out(queries.size());
+  std::vector<AttentionRow> rows;
+  for (int64_t r = 0; r < company.count(); ++r) {
+    const auto at = static_cast<size_t>(r);
+    rows.push_back(company.sequences[at]->row(
+        queries.data() + r * n, out.data() + r * n, company.lengths[at]));
+  }
+  Scratch scratch;
+  attention(pool, scratch, shape, rows);
+  for (int64_t r = 0; r < company.count(); r += 1 + company.count() / 12) {
+    const auto at = static_cast<size_t>(r);
+    const auto alone = attend_alone(
+        shape,
+        *company.sequences[at],
+        queries.data() + r * n,
+        company.lengths[at]);
+    CAPTURE(r);
+    CAPTURE(company.lengths[at]);
+    REQUIRE(same_bits(alone.data(), out.data() + r * n, n));
+  }
+}
+
+TEST_CASE("attention: a row's bits do not depend on company or threads") {
+  const uint64_t seed = 52;
+  CAPTURE(seed);
+  ThreadPool one(1);
+  ThreadPool two(2);
+  ThreadPool three(3);
+  ThreadPool four(4);
+  ThreadPool* pools[] = {&one, &two, &three, &four};
   for_each_target([&] {
     Rng rng(seed);
-    ThreadPool pool(2);
-    for (const auto& shape : shapes) {
-      CAPTURE(shape.head_dim);
-      CAPTURE(shape.page_tokens);
-      Sequence sequence(shape, 200);
-      sequence.append_random(rng, 200);
-      const int64_t n = shape.heads * shape.head_dim;
-      for (int64_t length = 1; length <= 200; length += 1 + length / 9) {
-        CAPTURE(length);
-        const auto query = random_floats(rng, n, -3, 3);
-        const auto out = attend_alone(shape, sequence, query.data(), length);
-        std::vector<float> expected(static_cast<size_t>(n));
-        const AttentionRow row =
-            sequence.row(query.data(), expected.data(), length);
-        reference_attention(shape, {&row, 1});
-        for (int64_t i = 0; i < n; ++i) {
-          CAPTURE(i);
-          const auto at = static_cast<size_t>(i);
-          REQUIRE(
-              std::abs(
-                  static_cast<double>(out[at]) -
-                  static_cast<double>(expected[at])) < 4e-6);
+    for (const KvType type : {KvType::f32, KvType::f16}) {
+      for (const AttentionShape& shape :
+           {shape_of(8, 2, 32, type),
+            shape_of(4, 4, 24, type),
+            shape_of(5, 1, 20, type),
+            shape_of(34, 2, 16, type)}) {
+        std::vector<std::unique_ptr<Sequence>> sequences;
+        for (const int64_t length : {1, 23, 90, 200}) {
+          sequences.push_back(std::make_unique<Sequence>(shape, 200));
+          sequences.back()->append_random(rng, length);
+        }
+        for (int round = 0; round < 24; ++round) {
+          const Company company(rng, sequences, 80);
+          require_same_bits(rng, *pools[round % 4], shape, company);
         }
       }
     }
   });
 }
 
-TEST_CASE("attention: a row's bits do not depend on company or threads") {
-  const uint64_t seed = 52;
+// So few rows that each one's spans are shared out to the threads.
+TEST_CASE("attention: a long row's bits do not depend on company or threads") {
+  const uint64_t seed = 59;
   CAPTURE(seed);
-  const AttentionShape shapes[] = {
-      shape_of(8, 2, 32, 16), shape_of(4, 4, 24, 5), shape_of(34, 2, 16, 64)};
-  ThreadPool one(1);
-  ThreadPool two(2);
-  ThreadPool three(3);
-  ThreadPool* pools[] = {&one, &two, &three};
+  Rng rng(seed);
+  const auto shape = shape_of(4, 1, 24, KvType::f16);
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (const int64_t length : {700, 5000}) {
+    sequences.push_back(std::make_unique<Sequence>(shape, length));
+    sequences.back()->append_random(rng, length);
+  }
   for_each_target([&] {
-    Rng rng(seed);
-    Scratch scratch;
-    for (const auto& shape : shapes) {
-      const int64_t n = shape.heads * shape.head_dim;
-      std::vector<std::unique_ptr<Sequence>> sequences;
-      for (const int64_t length : {1, 23, 90}) {
-        sequences.push_back(std::make_unique<Sequence>(shape, 100));
-        sequences.back()->append_random(rng, length);
-      }
-      for (int round = 0; round < 30; ++round) {
-        // Chunks of a prompt and single tokens of the sequences, mixed.
-        std::vector<int> owners;
-        std::vector<int64_t> lengths;
-        const auto chunks = 1 + rng.below(5);
-        for (uint64_t c = 0; c < chunks; ++c) {
-          const auto owner = static_cast<int>(rng.below(3));
-          const int64_t last = sequences[static_cast<size_t>(owner)]->length();
-          const int64_t first =
-              1 + static_cast<int64_t>(rng.below(static_cast<uint64_t>(last)));
-          for (int64_t length = first; length <= last; ++length) {
-            owners.push_back(owner);
-            lengths.push_back(length);
-          }
-        }
-        const auto count = static_cast<int64_t>(owners.size());
-        const auto queries = random_floats(rng, count * n);
-        std::vector<float> out(queries.size());
-        std::vector<AttentionRow> rows;
-        for (int64_t r = 0; r < count; ++r) {
-          const auto at = static_cast<size_t>(r);
-          rows.push_back(sequences[static_cast<size_t>(owners[at])]->row(
-              queries.data() + r * n, out.data() + r * n, lengths[at]));
-        }
-        attention(*pools[round % 3], scratch, shape, rows);
-        for (int64_t r = 0; r < count; r += 1 + count / 12) {
-          const auto at = static_cast<size_t>(r);
-          const auto alone = attend_alone(
-              shape,
-              *sequences[static_cast<size_t>(owners[at])],
-              queries.data() + r * n,
-              lengths[at]);
-          CAPTURE(r);
-          REQUIRE(same_bits(alone.data(), out.data() + r * n, n));
-        }
+    for (const int threads : {1, 2, 3, 4}) {
+      CAPTURE(threads);
+      ThreadPool pool(threads);
+      for (int64_t longest_chunk : {1, 1, 3, 40}) {
+        const Company company(rng, sequences, longest_chunk);
+        require_same_bits(rng, pool, shape, company);
       }
     }
   });
 }
 
 TEST_CASE("attention: rows appended one by one and in chunks are the same") {
-  const auto shape = shape_of(4, 2, 32, 8);
-  const int64_t kv = shape.kv_heads * shape.head_dim;
-  const int64_t n = shape.heads * shape.head_dim;
   constexpr int64_t kTokens = 75;
   for_each_target([&] {
-    Rng rng(53);
-    const auto keys = random_floats(rng, kTokens * kv);
-    const auto values = random_floats(rng, kTokens * kv);
-    const auto queries = random_floats(rng, kTokens * n);
-    std::vector<float> first;
-    for (const int64_t chunk : {1, 7, 64, 75}) {
-      CAPTURE(chunk);
-      ThreadPool pool(2);
-      Scratch scratch;
-      Sequence sequence(shape, kTokens);
-      std::vector<float> out(queries.size());
-      for (int64_t begin = 0; begin < kTokens; begin += chunk) {
-        std::vector<AttentionRow> rows;
-        for (int64_t t = begin; t < std::min(begin + chunk, kTokens); ++t) {
-          sequence.append(keys.data() + t * kv, values.data() + t * kv);
-          rows.push_back(
-              sequence.row(queries.data() + t * n, out.data() + t * n, t + 1));
+    for (const KvType type : {KvType::f32, KvType::f16}) {
+      const auto shape = shape_of(4, 2, 32, type);
+      const int64_t kv = shape.kv.kv_heads * shape.kv.head_dim;
+      const int64_t n = shape.heads * shape.kv.head_dim;
+      Rng rng(53);
+      const auto keys = random_floats(rng, kTokens * kv);
+      const auto values = random_floats(rng, kTokens * kv);
+      const auto queries = random_floats(rng, kTokens * n);
+      std::vector<float> first;
+      for (const int64_t chunk : {1, 7, 64, 75}) {
+        CAPTURE(chunk);
+        ThreadPool pool(2);
+        Scratch scratch;
+        Sequence sequence(shape, kTokens);
+        std::vector<float> out(queries.size());
+        for (int64_t begin = 0; begin < kTokens; begin += chunk) {
+          std::vector<AttentionRow> rows;
+          for (int64_t t = begin; t < std::min(begin + chunk, kTokens); ++t) {
+            sequence.append(keys.data() + t * kv, values.data() + t * kv);
+            rows.push_back(sequence.row(
+                queries.data() + t * n, out.data() + t * n, t + 1));
+          }
+          attention(pool, scratch, shape, rows);
         }
-        attention(pool, scratch, shape, rows);
+        if (first.empty()) {
+          first = out;
+        }
+        CHECK(same_bits(out.data(), first.data(), kTokens * n));
       }
-      if (first.empty()) {
-        first = out;
-      }
-      CHECK(same_bits(out.data(), first.data(), kTokens * n));
     }
   });
 }
 
+// Tokens behind a row's end that are not finite, beside it in the batch: for
+// few rows and for so many that they share a tile in f32.
 TEST_CASE("attention: what follows a row's length does not reach it") {
-  const auto shape = shape_of(4, 2, 32, 16);
-  const int64_t n = shape.heads * shape.head_dim;
   for_each_target([&] {
-    Rng rng(54);
-    // One thread, so that both rows are one task's.
-    ThreadPool pool(1);
-    Scratch scratch;
-    Sequence sequence(shape, 64);
-    sequence.append_random(rng, 40);
-    const auto query = random_floats(rng, 2 * n);
-    const auto before = attend_alone(shape, sequence, query.data(), 40);
-    // A later token whose keys and values overflowed, beside it in the batch.
-    const std::vector<float> bad(
-        static_cast<size_t>(shape.kv_heads * shape.head_dim),
-        std::numeric_limits<float>::infinity());
-    sequence.append(bad.data(), bad.data());
-    std::vector<float> out(query.size());
-    const AttentionRow rows[] = {
-        sequence.row(query.data(), out.data(), 40),
-        sequence.row(query.data() + n, out.data() + n, 41)};
-    attention(pool, scratch, shape, rows);
-    CHECK(same_bits(out.data(), before.data(), n));
+    for (const KvType type : {KvType::f32, KvType::f16}) {
+      const auto shape = shape_of(4, 2, 32, type);
+      const int64_t n = shape.heads * shape.kv.head_dim;
+      const std::vector<float> bad(
+          static_cast<size_t>(shape.kv.kv_heads * shape.kv.head_dim),
+          type == KvType::f32 ? std::numeric_limits<float>::infinity()
+                              : std::numeric_limits<float>::quiet_NaN());
+      for (const int64_t count : {2, 12}) {
+        CAPTURE(count);
+        Rng rng(54);
+        // One thread, so that all rows are one task's.
+        ThreadPool pool(1);
+        Scratch scratch;
+        Sequence sequence(shape, 64);
+        sequence.append_random(rng, 40);
+        const auto queries = random_floats(rng, count * n);
+        const auto before = attend_alone(shape, sequence, queries.data(), 40);
+        std::vector<float> out(queries.size());
+        std::vector<AttentionRow> rows;
+        for (int64_t r = 0; r < count; ++r) {
+          rows.push_back(
+              sequence.row(queries.data() + r * n, out.data() + r * n, 40 + r));
+          sequence.append(bad.data(), bad.data());
+        }
+        attention(pool, scratch, shape, rows);
+        CHECK(same_bits(out.data(), before.data(), n));
+        if (type == KvType::f32) { // elsewhere half precision is emulated
+          CHECK(std::isnan(out[static_cast<size_t>(n)]));
+        }
+      }
+    }
   });
 }
 
 TEST_CASE("attention: large scores do not overflow") {
-  const auto shape = shape_of(2, 1, 16, 8);
   for_each_target([&] {
-    Rng rng(55);
-    Sequence sequence(shape, 20);
-    sequence.append_random(rng, 20);
-    const auto query = random_floats(rng, 2 * 16, -1e6, 1e6);
-    const auto out = attend_alone(shape, sequence, query.data(), 20);
-    for (const float value : out) {
-      CHECK(std::isfinite(value));
+    for (const KvType type : {KvType::f32, KvType::f16}) {
+      const auto shape = shape_of(2, 1, 16, type);
+      Rng rng(55);
+      Sequence sequence(shape, 20);
+      sequence.append_random(rng, 20);
+      const auto query = random_floats(rng, 2 * 16, -1e6, 1e6);
+      const auto out = attend_alone(shape, sequence, query.data(), 20);
+      for (const float value : out) {
+        CHECK(std::isfinite(value));
+      }
     }
   });
 }
 
-TEST_CASE("attention: no more scratch than it says") {
-  Rng rng(56);
-  for (const int threads : {1, 3}) {
-    const auto shape = shape_of(8, 2, 64, 32);
-    const int64_t n = shape.heads * shape.head_dim;
-    ThreadPool pool(threads);
-    Scratch scratch;
-    Sequence sequence(shape, 150);
-    sequence.append_random(rng, 150);
-    const auto queries = random_floats(rng, 150 * n);
-    std::vector<float> out(queries.size());
-    std::vector<AttentionRow> rows;
-    for (int64_t r = 0; r < 150; ++r) {
-      rows.push_back(
-          sequence.row(queries.data() + r * n, out.data() + r * n, r + 1));
+// In f16 they would be infinite, their scores too, and the result NaN.
+TEST_CASE(
+    "attention: keys and values beyond half precision's are its largest") {
+  const auto shape = shape_of(1, 1, 16, KvType::f16);
+  for_each_target([&] {
+    Sequence sequence(shape, 16);
+    const std::vector<float> large(16, 1e6f);
+    const std::vector<float> small(16, -1e6f);
+    sequence.append(small.data(), small.data());
+    sequence.append(large.data(), large.data());
+    sequence.append(small.data(), small.data());
+    const std::vector<float> query(16, 1.0f);
+    for (const float value : attend_alone(shape, sequence, query.data(), 3)) {
+      CHECK(value == 65504.0f); // that of the one large score
     }
-    attention(pool, scratch, shape, rows);
-    CHECK(
-        scratch.bytes() <=
-        4 * attention_scratch_floats(shape, 150, threads) + 64);
+  });
+}
+
+TEST_CASE("attention: no more scratch than it says, for any context") {
+  Rng rng(56);
+  for (const KvType type : {KvType::f32, KvType::f16}) {
+    const auto shape = shape_of(8, 2, 64, type);
+    const int64_t n = shape.heads * shape.kv.head_dim;
+    Sequence sequence(shape, 1100);
+    sequence.append_random(rng, 1100);
+    for (const int threads : {1, 3}) {
+      ThreadPool pool(threads);
+      for (const int64_t count : {1, 150}) {
+        Scratch scratch;
+        const auto queries = random_floats(rng, count * n);
+        std::vector<float> out(queries.size());
+        std::vector<AttentionRow> rows;
+        for (int64_t r = 0; r < count; ++r) {
+          rows.push_back(sequence.row(
+              queries.data() + r * n, out.data() + r * n, 1100 - r));
+        }
+        attention(pool, scratch, shape, rows);
+        CHECK(
+            scratch.bytes() <=
+            4 * attention_scratch_floats(shape, threads) + 64);
+      }
+    }
   }
 }
 
 TEST_CASE("attention: no rows, and one position") {
   ThreadPool pool(2);
   Scratch scratch;
-  const auto shape = shape_of(4, 2, 8, 4);
+  const auto shape = shape_of(4, 2, 8, KvType::f32);
   attention(pool, scratch, shape, {});
   for_each_target([&] {
     Rng rng(57);

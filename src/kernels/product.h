@@ -1,5 +1,5 @@
 // One tile of a matrix product: what the SIMD code (product.cpp) computes and
-// the drivers (matmul.cpp, attention.cpp) share out to threads.
+// the drivers (matmul.cpp, expert_mlp.cpp) share out to threads.
 //
 // Thread rule: every function may run on any thread; a task's memory is its
 // worker's own.

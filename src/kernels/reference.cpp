@@ -111,33 +111,33 @@ void attend_head(
     const AttentionShape& shape,
     const AttentionRow& row,
     int64_t head) {
-  const int64_t kv_head = head / (shape.heads / shape.kv_heads);
-  const int64_t dim = shape.head_dim;
-  const auto vector_at = [&](float* KvPage::* array, int64_t p) {
-    const KvPage& page = row.pages[p / shape.page_tokens];
-    return page.*array +
-        (kv_head * shape.page_tokens + p % shape.page_tokens) * dim;
-  };
+  const KvLayout& kv = shape.kv;
+  const int64_t kv_head = head / (shape.heads / kv.kv_heads);
+  const float* query = row.query + head * kv.head_dim;
   std::vector<double> weights(static_cast<size_t>(row.length));
   double most = -std::numeric_limits<double>::infinity();
   for (int64_t p = 0; p < row.length; ++p) {
-    const double score = static_cast<double>(shape.scale) *
-        dot(row.query + head * dim, vector_at(&KvPage::keys, p), dim);
+    double score = 0;
+    for (int64_t i = 0; i < kv.head_dim; ++i) {
+      score +=
+          double{load_key(kv, row.pages, kv_head, p, i)} * double{query[i]};
+    }
+    score *= double{shape.scale};
     weights[static_cast<size_t>(p)] = score;
     most = std::max(most, score);
   }
   double sum = 0;
-  std::vector<double> out(static_cast<size_t>(dim));
+  std::vector<double> out(static_cast<size_t>(kv.head_dim));
   for (int64_t p = 0; p < row.length; ++p) {
     const double weight = std::exp(weights[static_cast<size_t>(p)] - most);
     sum += weight;
-    const float* values = vector_at(&KvPage::values, p);
-    for (int64_t i = 0; i < dim; ++i) {
-      out[static_cast<size_t>(i)] += weight * static_cast<double>(values[i]);
+    for (int64_t i = 0; i < kv.head_dim; ++i) {
+      out[static_cast<size_t>(i)] +=
+          weight * double{load_value(kv, row.pages, kv_head, p, i)};
     }
   }
-  for (int64_t i = 0; i < dim; ++i) {
-    row.out[head * dim + i] =
+  for (int64_t i = 0; i < kv.head_dim; ++i) {
+    row.out[head * kv.head_dim + i] =
         static_cast<float>(out[static_cast<size_t>(i)] / sum);
   }
 }

@@ -1,4 +1,4 @@
-// The parts of a softmax over one row, for the router and for attention.
+// The parts of a softmax over one row, for the router.
 
 #if defined(MLX_FLASH_KERNELS_SOFTMAX_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_SOFTMAX_INL_H_

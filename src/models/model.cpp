@@ -5,7 +5,6 @@
 #include "kernels/attention.h"
 #include "kernels/expert_mlp.h"
 #include "ops/experts.h"
-#include "ops/kv_cache.h"
 
 namespace mlx_flash {
 
@@ -26,15 +25,12 @@ uint64_t scratch_floats(
     const ModelShape& s,
     int64_t rows,
     int64_t logit_rows,
-    int64_t longest_context,
     int threads) {
   const int64_t q_width = int64_t{s.heads} * s.head_dim;
   const int64_t widest =
       std::max<int64_t>({s.hidden, q_width, s.dense_inner, s.expert_inner});
   uint64_t most = kernels::attention_scratch_floats(
-      {s.heads, s.kv_heads, s.head_dim, ops::kKvPageTokens, 1},
-      longest_context,
-      threads);
+      {s.heads, 1, {s.kv_heads, s.head_dim, kernels::KvType::f32}}, threads);
   // Integers take more than what f32 needs beside the rows.
   constexpr auto kPrecision = kernels::Precision::int8;
   // The most forms in which a layer's products may want the same rows: those
@@ -92,7 +88,6 @@ uint64_t activation_bytes(
     const ModelShape& shape,
     int64_t rows,
     int64_t logit_rows,
-    int64_t longest_context,
     int threads) {
   // On a GPU a step of one row is one graph, of which MLX allocates some
   // layers ahead of the computation; others are computed layer by layer.
@@ -102,8 +97,7 @@ uint64_t activation_bytes(
           rows, std::min<int64_t>(kLayersAhead, shape.layers)));
   const uint64_t logits = uint64_t{1} * logit_rows * shape.vocab;
   return 4 *
-      (floats + logits +
-       scratch_floats(shape, rows, logit_rows, longest_context, threads)) +
+      (floats + logits + scratch_floats(shape, rows, logit_rows, threads)) +
       ops::ExpertPass::bytes(rows, shape.experts_per_token, shape.hidden);
 }
 

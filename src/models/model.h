@@ -45,7 +45,6 @@ uint64_t activation_bytes(
     const ModelShape& shape,
     int64_t rows,
     int64_t logit_rows,
-    int64_t longest_context,
     int threads);
 
 class Model {

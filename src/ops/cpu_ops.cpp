@@ -146,12 +146,11 @@ mx::array CpuOps::attention(
     int layer,
     const Batch& batch) {
   const auto& paged = static_cast<const PagedKvCache&>(cache);
-  const kernels::AttentionShape shape{
-      spec.heads, spec.kv_heads, spec.head_dim, kKvPageTokens, spec.scale};
-  const int64_t q_width = shape.heads * shape.head_dim;
-  const int64_t kv_width = shape.kv_heads * shape.head_dim;
+  const kernels::AttentionShape shape{spec.heads, spec.scale, paged.layout()};
+  const int64_t q_width = shape.heads * shape.kv.head_dim;
+  const int64_t kv_width = shape.kv.kv_heads * shape.kv.head_dim;
   mx::array out = new_array(q.shape());
-  std::vector<std::vector<kernels::KvPage>> pages; // of each segment
+  std::vector<std::vector<std::byte*>> pages; // of each segment
   pages.reserve(batch.segments.size());
   attention_rows_.clear();
   for (const Segment& segment : batch.segments) {
@@ -159,7 +158,7 @@ mx::array CpuOps::attention(
     for (int i = 0; i < segment.rows; ++i) {
       const int64_t row = segment.first_row + i;
       kernels::append_kv(
-          shape,
+          shape.kv,
           pages.back().data(),
           segment.start + i,
           floats_of(k) + row * kv_width,
@@ -264,7 +263,7 @@ mx::array CpuOps::select_rows(
 std::unique_ptr<KvCache> CpuOps::make_kv_cache(
     const KvShape& shape,
     int64_t tokens) {
-  return std::make_unique<PagedKvCache>(shape, tokens);
+  return std::make_unique<PagedKvCache>(shape, tokens, kernels::KvType::f32);
 }
 
 } // namespace mlx_flash::ops

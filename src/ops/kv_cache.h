@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "kernels/kv_page.h"
+
 namespace mlx_flash::ops {
 
 struct KvShape {
@@ -33,12 +35,12 @@ class KvCache {
 };
 
 // Tokens of one page; memory is reserved by whole pages.
-inline constexpr int kKvPageTokens = 16;
+inline constexpr int kKvPageTokens = static_cast<int>(kernels::kKvPageTokens);
 
-// Bytes of one page of keys and values of every layer, in f32.
-inline uint64_t kv_page_bytes(const KvShape& shape) {
-  return uint64_t{4} * 2 * shape.layers * shape.kv_heads * shape.head_dim *
-      kKvPageTokens;
+// Bytes of one page of keys and values of every layer.
+inline uint64_t kv_page_bytes(const KvShape& shape, kernels::KvType type) {
+  const kernels::KvLayout layer{shape.kv_heads, shape.head_dim, type};
+  return static_cast<uint64_t>(shape.layers * layer.page_bytes());
 }
 
 } // namespace mlx_flash::ops

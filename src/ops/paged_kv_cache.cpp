@@ -5,9 +5,12 @@
 
 namespace mlx_flash::ops {
 
-PagedKvCache::PagedKvCache(const KvShape& shape, int64_t tokens)
-    : shape_(shape),
-      page_bytes_(kv_page_bytes(shape)),
+PagedKvCache::PagedKvCache(
+    const KvShape& shape,
+    int64_t tokens,
+    kernels::KvType type)
+    : layout_{shape.kv_heads, shape.head_dim, type},
+      page_bytes_(kv_page_bytes(shape, type)),
       memory_(div_up(tokens, kKvPageTokens) * page_bytes_) {
   const auto pages = static_cast<uint32_t>(div_up(tokens, kKvPageTokens));
   for (uint32_t page = pages; page > 0; --page) {
@@ -61,15 +64,11 @@ bool PagedKvCache::reserve(int sequence, int length) {
   return true;
 }
 
-std::vector<kernels::KvPage> PagedKvCache::pages(int sequence, int layer)
-    const {
-  const size_t half =
-      static_cast<size_t>(shape_.kv_heads) * kKvPageTokens * shape_.head_dim;
-  std::vector<kernels::KvPage> pages;
+std::vector<std::byte*> PagedKvCache::pages(int sequence, int layer) const {
+  std::vector<std::byte*> pages;
   for (const uint32_t page : sequences_[sequence].pages) {
-    auto* keys = reinterpret_cast<float*>(memory_.data() + page * page_bytes_) +
-        2 * half * layer;
-    pages.push_back({keys, keys + half});
+    pages.push_back(
+        memory_.data() + page * page_bytes_ + layer * layout_.page_bytes());
   }
   return pages;
 }

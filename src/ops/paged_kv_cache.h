@@ -1,12 +1,12 @@
-// Keys and values in f32 pages of one pool, for the CPU back-end. Fixed
-// memory; nothing is allocated per token but page numbers.
+// Keys and values in pages of one pool, for the CPU back-end. Fixed memory;
+// nothing is allocated per token but page numbers.
 //
 // Thread rule: as KvCache.
 #pragma once
 
 #include <vector>
 
-#include "kernels/attention.h"
+#include "kernels/kv_page.h"
 #include "ops/device_buffer.h"
 #include "ops/kv_cache.h"
 
@@ -14,7 +14,7 @@ namespace mlx_flash::ops {
 
 class PagedKvCache : public KvCache {
  public:
-  PagedKvCache(const KvShape& shape, int64_t tokens);
+  PagedKvCache(const KvShape& shape, int64_t tokens, kernels::KvType type);
 
   int add_sequence() override;
   void remove_sequence(int sequence) override;
@@ -22,8 +22,13 @@ class PagedKvCache : public KvCache {
   void set_length(int sequence, int length) override;
   bool reserve(int sequence, int length) override;
 
+  // How each layer's part of a page is laid out.
+  const kernels::KvLayout& layout() const {
+    return layout_;
+  }
+
   // The pages of `sequence` in `layer`, in the order of positions.
-  std::vector<kernels::KvPage> pages(int sequence, int layer) const;
+  std::vector<std::byte*> pages(int sequence, int layer) const;
 
   size_t free_pages() const {
     return free_.size();
@@ -36,8 +41,8 @@ class PagedKvCache : public KvCache {
     std::vector<uint32_t> pages;
   };
 
-  const KvShape shape_;
-  const uint64_t page_bytes_;
+  const kernels::KvLayout layout_;
+  const uint64_t page_bytes_; // of all layers
   DeviceBuffer memory_;
   std::vector<uint32_t> free_;
   std::vector<Sequence> sequences_;

@@ -128,7 +128,7 @@ struct FaultyEngine {
     options.model = kDemo;
     options.memory = "1GB";
     options.slots = 16;
-    options.context_tokens = 128;
+    options.context_tokens = 256; // for three sessions, by pages of 64
     options.threads = 2;
     options.checksums = checksums;
     EngineSeams seams;
