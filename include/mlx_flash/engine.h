@@ -52,9 +52,9 @@ struct EngineOptions {
   // 0: as many as there are processors for this process; at most 1024.
   int threads = 0;
   // How activations enter products with quantised weights, on the CPU: "int8"
-  // rounds them to 8 bits with a scale per group, "f32" takes them as they
-  // are. "auto": int8 on the CPU; a GPU computes in the checkpoint's type and
-  // refuses the others.
+  // rounds them to 8 bits with a scale per group, and keeps keys and values in
+  // 16 bits; "f32" takes and keeps them as they are. "auto": int8 on the CPU; a
+  // GPU computes in the checkpoint's type and refuses the others.
   std::string precision = "auto";
   std::string reader = "auto"; // "auto", "uring" or "pread"
   std::string policy = "efd"; // "efd" or "lru"

@@ -56,6 +56,11 @@ void EngineFlags::declare_plan(Flags& flags, const char* default_context) {
       "Prompt tokens in a step (default: what fits)");
   flags.group("Machine");
   declare_threads(flags);
+  flags.choice(
+      "--precision",
+      precision_,
+      {"int8", "f32"},
+      "Of activations, keys and values (default: int8)");
 }
 
 void EngineFlags::declare_all(Flags& flags) {
@@ -67,11 +72,6 @@ void EngineFlags::declare_all(Flags& flags) {
       "How files are read (default: auto)");
   flags.choice(
       "--device", device_, {"cpu", "gpu"}, "What computes (default: cpu)");
-  flags.choice(
-      "--precision",
-      precision_,
-      {"int8", "f32"},
-      "Of activations in products (default: int8)");
   flags.group("Streaming");
   flags.choice(
       "--policy,--cache-policy",

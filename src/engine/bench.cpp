@@ -52,10 +52,10 @@ BenchMachine describe_machine() {
 }
 
 // The CPU back-end's pages; MLX's operations keep keys and values in bf16.
-uint64_t kv_position_bytes(const ModelShape& shape, Device device) {
-  const uint64_t bytes =
-      ops::kv_page_bytes(shape.kv(), kernels::KvType::f32) / ops::kKvPageTokens;
-  return device == Device::cpu ? bytes : bytes / 2;
+uint64_t kv_position_bytes(const PlanFacts& facts, Device device) {
+  const auto type =
+      device == Device::cpu ? facts.kv_type : kernels::KvType::f16;
+  return ops::kv_page_bytes(facts.shape.kv(), type) / ops::kKvPageTokens;
 }
 
 double best_of(const std::vector<double>& values) {
@@ -121,7 +121,7 @@ class Bench {
         files.checkpoint,
         files.layout,
         facts.shape,
-        kv_position_bytes(facts.shape, engine.device));
+        kv_position_bytes(facts, engine.device));
   }
 
   void tell(std::optional<BenchCase> what, uint64_t run) {

@@ -27,7 +27,9 @@ std::string precision_name(const EngineOptions& options) {
   if (options.device == Device::gpu) {
     return "native";
   }
-  return options.precision == "auto" ? "int8" : options.precision;
+  return resolved_precision(options.precision) == kernels::Precision::f32
+      ? "f32"
+      : "int8";
 }
 
 } // namespace
@@ -101,7 +103,9 @@ EngineCore::Machine::Machine(
     make_streaming(options, layout, plan, checksums);
   }
   charge(
-      budget, Account::kv_cache, kv_bytes(model->shape(), plan.context_tokens));
+      budget,
+      Account::kv_cache,
+      kv_bytes(model->shape(), planned_kv_type(options), plan.context_tokens));
   cache = ops->make_kv_cache(
       model->shape().kv(), static_cast<int64_t>(plan.context_tokens));
   load_bytes = reader->device_bytes();
@@ -120,8 +124,7 @@ void EngineCore::Machine::make_ops(
     mx::set_cache_limit(0);
     ops = std::make_unique<ops::CpuOps>(
         resolved_threads(options.threads),
-        precision_name(options) == "f32" ? kernels::Precision::f32
-                                         : kernels::Precision::int8);
+        resolved_precision(options.precision));
   } else if (mx::is_available(mx::Device::gpu)) {
     mx::set_cache_limit(plan_bytes(plan, Account::activations));
     ops = std::make_unique<ops::MlxOps>(mx::Device::gpu, mx::bfloat16);

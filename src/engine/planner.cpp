@@ -50,8 +50,9 @@ uint64_t program_bytes(const PlanFacts& facts) {
 // Everything but the slots.
 uint64_t fixed_bytes(const PlanFacts& facts, uint64_t chunk) {
   return program_bytes(facts) + facts.tokenizer_bytes + facts.dense_bytes +
-      kv_bytes(facts.shape, facts.context_tokens) + activations(facts, chunk) +
-      facts.staging_bytes + grammar_bytes(facts) + facts.result_bytes;
+      kv_bytes(facts.shape, facts.kv_type, facts.context_tokens) +
+      activations(facts, chunk) + facts.staging_bytes + grammar_bytes(facts) +
+      facts.result_bytes;
 }
 
 // The fewest slots that these facts allow.
@@ -106,14 +107,17 @@ uint64_t slots_bytes(uint64_t slots, uint64_t slot_bytes) {
   return slots * (slot_bytes + kSlotTableBytes);
 }
 
-uint64_t kv_bytes(const ModelShape& shape, uint64_t context_tokens) {
+uint64_t kv_bytes(
+    const ModelShape& shape,
+    kernels::KvType type,
+    uint64_t context_tokens) {
   // Every factor has a bound, but their product has none that fits.
   constexpr uint64_t kTooMuch = uint64_t{1} << 60;
   return std::min(
       kTooMuch,
       checked_mul(
           div_up(context_tokens, ops::kKvPageTokens),
-          ops::kv_page_bytes(shape.kv(), kernels::KvType::f32))
+          ops::kv_page_bytes(shape.kv(), type))
           .value_or(kTooMuch));
 }
 
@@ -138,7 +142,9 @@ Plan divide_budget(const PlanFacts& facts) {
   account(Account::tokenizer, facts.tokenizer_bytes);
   account(Account::dense_weights, facts.dense_bytes);
   account(Account::expert_slots, slots_bytes(slots, facts.slot_bytes));
-  account(Account::kv_cache, kv_bytes(facts.shape, facts.context_tokens));
+  account(
+      Account::kv_cache,
+      kv_bytes(facts.shape, facts.kv_type, facts.context_tokens));
   account(Account::activations, activations(facts, chunk));
   account(Account::read_staging, facts.staging_bytes);
   account(Account::grammar, grammar_bytes(facts));
@@ -184,6 +190,17 @@ ReaderOptions reader_options(const ExpertLayout& layout) {
 
 int resolved_threads(int requested) {
   return requested > 0 ? requested : usable_cpus();
+}
+
+kernels::Precision resolved_precision(const std::string& requested) {
+  return requested == "f32" ? kernels::Precision::f32
+                            : kernels::Precision::int8;
+}
+
+kernels::KvType planned_kv_type(const EngineOptions& options) {
+  return options.device == Device::gpu
+      ? kernels::KvType::f32
+      : kernels::kv_type(resolved_precision(options.precision));
 }
 
 namespace {
@@ -390,6 +407,7 @@ PlanFacts gather_facts(
   facts.slot_bytes = layout.slot_bytes();
   facts.experts = layout.expert_count();
   facts.threads = resolved_threads(options.threads);
+  facts.kv_type = planned_kv_type(options);
   facts.context_tokens = context_tokens(options, facts.shape);
   facts.grammars = options.grammars;
   facts.result_bytes = std::max(kLeastResults, options.result_bytes);

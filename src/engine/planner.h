@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/precision.h"
 #include "mlx_flash/engine.h"
 #include "mlx_flash/plan.h"
 #include "models/model.h"
@@ -31,6 +32,7 @@ struct PlanFacts {
   uint64_t slot_bytes = 0;
   uint64_t experts = 0; // of all layers
   int threads = 1;
+  kernels::KvType kv_type = kernels::KvType::f32;
 
   uint64_t budget_bytes = 0;
   std::string budget_source;
@@ -58,11 +60,21 @@ ReaderOptions reader_options(const ExpertLayout& layout);
 
 // Memory of slots with their tables, and of a KV cache for so many tokens.
 uint64_t slots_bytes(uint64_t slots, uint64_t slot_bytes);
-uint64_t kv_bytes(const ModelShape& shape, uint64_t context_tokens);
+uint64_t kv_bytes(
+    const ModelShape& shape,
+    kernels::KvType type,
+    uint64_t context_tokens);
 
 // Memory of a dense tensor once loaded.
 uint64_t dense_tensor_bytes(const TensorInfo& tensor);
 
 int resolved_threads(int requested);
+
+// Of the CPU back-end.
+kernels::Precision resolved_precision(const std::string& requested);
+
+// The type whose size keys and values have. A GPU keeps 16 bits too, but while
+// an array grows its old copy is there as well: together, those of f32.
+kernels::KvType planned_kv_type(const EngineOptions& options);
 
 } // namespace mlx_flash

@@ -1,17 +1,26 @@
-// How activations enter products with quantised weights.
+// What the CPU rounds: activations that enter products with quantised weights,
+// and keys and values that are kept.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/kv_page.h"
+
 namespace mlx_flash::kernels {
 
 enum class Precision : uint8_t {
-  // As they are: the reference.
+  // Nothing: the reference.
   f32,
-  // Rounded to 8 bits, with a scale for each group of weights. Products are
-  // then sums of integers, exact within a group. Dense weights (f32, f16,
-  // bf16) and everything that is not a product stay in f32.
+  // Activations to 8 bits, with a scale for each group of weights. Products
+  // are then sums of integers, exact within a group. Keys and values to 16
+  // bits, of which 11 are the number's: finer than the keys themselves, which
+  // come out of such products. Dense weights (f32, f16, bf16), attention's
+  // sums and everything else stay in f32.
   int8,
 };
+
+inline KvType kv_type(Precision precision) {
+  return precision == Precision::f32 ? KvType::f32 : KvType::f16;
+}
 
 } // namespace mlx_flash::kernels

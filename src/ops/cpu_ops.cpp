@@ -263,7 +263,8 @@ mx::array CpuOps::select_rows(
 std::unique_ptr<KvCache> CpuOps::make_kv_cache(
     const KvShape& shape,
     int64_t tokens) {
-  return std::make_unique<PagedKvCache>(shape, tokens, kernels::KvType::f32);
+  return std::make_unique<PagedKvCache>(
+      shape, tokens, kernels::kv_type(precision_));
 }
 
 } // namespace mlx_flash::ops

@@ -257,6 +257,26 @@ TEST_CASE("ops: both back-ends attend alike, in chunks and together") {
   }
 }
 
+TEST_CASE("ops: keys and values in 16 bits are near those in 32") {
+  CpuOps exact(2, kernels::Precision::f32);
+  CpuOps rounded(2, kernels::Precision::int8);
+  Rng rng(17);
+  constexpr int kRows = 150;
+  const auto q = random_rows(rng, kRows, 64);
+  const auto k = random_rows(rng, kRows, 32);
+  const auto v = random_rows(rng, kRows, 32);
+  const auto attend = [&](Ops& o) {
+    const auto cache = o.make_kv_cache({2, 2, 16}, kRows);
+    Batch batch;
+    REQUIRE(cache->reserve(cache->add_sequence(), kRows));
+    batch.add(0, 0, std::vector<uint32_t>(kRows, 0));
+    return o.attention({4, 2, 16, 0.25f}, q, k, v, *cache, 1, batch);
+  };
+  const double gap = difference(attend(rounded), attend(exact));
+  CHECK(gap < 1e-3);
+  CHECK(gap > 0); // or the precision would not be what was asked for
+}
+
 TEST_CASE("kv cache: pages are returned when a sequence shrinks or ends") {
   BothBackEnds ops;
   for (Ops* o : {static_cast<Ops*>(&ops.cpu), static_cast<Ops*>(&ops.mlx)}) {

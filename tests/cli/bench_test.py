@@ -41,7 +41,7 @@ FACTS = (
 ).split()
 
 # The demo model's own arithmetic; src/engine/bench_work_test.cpp adds it up.
-DENSE, EXPERTS, KV = 1_321_984, 1_327_104, 6144
+DENSE, EXPERTS, KV = 1_321_984, 1_327_104, 3072
 ROW, HEAD, ATTENTION = 3_588_096, 1_048_576, 6144
 
 
