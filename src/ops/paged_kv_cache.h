@@ -4,6 +4,7 @@
 // Thread rule: as KvCache.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "kernels/kv_page.h"
@@ -29,6 +30,10 @@ class PagedKvCache : public KvCache {
 
   // The pages of `sequence` in `layer`, in the order of positions.
   std::vector<std::byte*> pages(int sequence, int layer) const;
+
+  std::span<std::byte> memory() const {
+    return memory_.span();
+  }
 
   size_t free_pages() const {
     return free_.size();
