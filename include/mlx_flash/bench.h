@@ -59,6 +59,11 @@ struct BenchSpeeds {
 struct BenchRun {
   BenchCounters counters;
   BenchFigures figures;
+  // What memory_share is of: how fast memory was read just before and just
+  // after decoding, on the mean, for other users of a machine's memory come and
+  // go within seconds; where the budget has no room to measure that, the best
+  // of `BenchSpeeds`. 0 if there is nothing to tell.
+  double memory_gb_per_second = 0;
 };
 
 struct BenchMeasurement {

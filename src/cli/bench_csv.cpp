@@ -52,7 +52,6 @@ std::string text_of(const T& value) {
 Row facts_of(const BenchOutput& output, const BenchMeasurement& measurement) {
   const BenchReport& report = output.report;
   const BenchMachine& machine = report.machine;
-  const BenchLimits& limits = report.speeds.best;
   const Plan& plan = measurement.plan;
   return {
       {"date", output.date},
@@ -72,8 +71,8 @@ Row facts_of(const BenchOutput& output, const BenchMeasurement& measurement) {
       {"policy", report.engine.policy},
       {"device", report.engine.device},
       {"seed", text_of(output.options.seed)},
-      {"memory_limit_gb_per_second", text_of(limits.memory_gb_per_second)},
-      {"disk_limit_gb_per_second", text_of(limits.disk_gb_per_second)},
+      {"disk_limit_gb_per_second",
+       text_of(report.speeds.best.disk_gb_per_second)},
       {"budget_bytes", text_of(plan.budget_bytes)},
       {"peak_bytes", text_of(measurement.peak_bytes)},
       {"slots", text_of(plan.slots)},
@@ -103,6 +102,9 @@ Row row_of(
   row.emplace_back("expert_misses", text_of(counters.expert_misses));
   row.emplace_back("bytes_read", text_of(counters.bytes_read));
   row.emplace_back("stall_seconds", text_of(counters.stall_seconds));
+  row.emplace_back(
+      "memory_limit_gb_per_second",
+      run.memory_gb_per_second > 0 ? text_of(run.memory_gb_per_second) : "");
   return row;
 }
 

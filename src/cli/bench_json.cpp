@@ -102,6 +102,8 @@ Json of(const BenchRun& run) {
   object["expert_misses"] = counters.expert_misses;
   object["bytes_read"] = counters.bytes_read;
   object["stall_seconds"] = counters.stall_seconds;
+  object["memory_limit_gb_per_second"] =
+      run.memory_gb_per_second > 0 ? Json(run.memory_gb_per_second) : Json();
   return object;
 }
 

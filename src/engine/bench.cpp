@@ -88,8 +88,9 @@ class Bench {
       report_.measurements.push_back(measure_case(
           what,
           options_,
-          [](const EngineOptions& each) { return Engine::open(each); },
-          [&](uint64_t run) { tell(what, run); },
+          {.open = [](const EngineOptions& o) { return Engine::open(o); },
+           .on_run = [&](uint64_t run) { tell(what, run); },
+           .memory_speed = [&](uint64_t room) { return memory_speed(room); }},
           report_.engine));
       ++progress_.measurement;
     }
@@ -141,6 +142,19 @@ class Bench {
     release_free_memory();
   }
 
+  // Of the buffer that all are measured with, or not at all.
+  double memory_speed(uint64_t room_bytes) const {
+    const uint64_t bytes = report_.speeds.memory_buffer_bytes;
+    if (bytes > std::min(room_bytes, read_memory_facts().free_bytes) ||
+        options_.engine.device != Device::cpu) {
+      return 0;
+    }
+    return measure_memory_speed(
+        resolved_threads(options_.engine.threads),
+        bytes,
+        options_.probe_seconds / 2);
+  }
+
   void measure_memory() {
     BenchSpeeds& speeds = report_.speeds;
     const uint64_t bytes = memory_probe_bytes(
@@ -190,8 +204,14 @@ class Bench {
     }
     for (BenchMeasurement& measurement : report_.measurements) {
       const auto add = [&](BenchRun& run) {
-        run.figures =
-            figures_of(run.counters, measurement.what, report_.work, limits);
+        if (measurement.what.kind == BenchKind::decode &&
+            run.memory_gb_per_second == 0) {
+          run.memory_gb_per_second = limits.memory_gb_per_second;
+        }
+        const BenchLimits at_that_time{
+            run.memory_gb_per_second, limits.disk_gb_per_second};
+        run.figures = figures_of(
+            run.counters, measurement.what, report_.work, at_that_time);
       };
       add(measurement.cold);
       std::for_each(measurement.warm.begin(), measurement.warm.end(), add);

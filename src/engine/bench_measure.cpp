@@ -46,17 +46,35 @@ BenchCounters difference(const Stats& before, const Stats& after) {
   return counters;
 }
 
+// Outside of what the engine uses, and inside of its budget.
+double memory_speed(
+    const Engine& engine,
+    const BenchCase& what,
+    const MeasureHooks& hooks) {
+  const Plan& plan = engine.plan();
+  if (what.kind != BenchKind::decode ||
+      plan.planned_bytes >= plan.budget_bytes) {
+    return 0;
+  }
+  return hooks.memory_speed(plan.budget_bytes - plan.planned_bytes);
+}
+
 // A token is decoded by reading it alone. It is the next random one and not the
 // one that was chosen: what a model answers to random tokens soon repeats
 // itself, which would hit the same experts again and again, and it changes with
 // the last bit of a kernel, so that no two builds could be compared.
-BenchCounters run_once(Engine& engine, const BenchCase& what, Rng& rng) {
+BenchRun run_once(
+    Engine& engine,
+    const BenchCase& what,
+    const MeasureHooks& hooks,
+    Rng& rng) {
   const auto session = engine.new_session();
   const auto ids = random_ids(rng, engine.vocab_size(), what.room());
   const std::span<const TokenId> all(ids);
   if (what.context > 0) {
     read(*session, all.first(what.context));
   }
+  const double memory_before = memory_speed(engine, what, hooks);
   const Stats before = engine.stats();
   const double begin = now_seconds();
   const size_t rows = what.kind == BenchKind::prefill ? what.tokens : 1;
@@ -66,7 +84,8 @@ BenchCounters run_once(Engine& engine, const BenchCase& what, Rng& rng) {
   const double seconds = now_seconds() - begin;
   BenchCounters counters = difference(before, engine.stats());
   counters.seconds = seconds;
-  return counters;
+  return {
+      counters, {}, (memory_before + memory_speed(engine, what, hooks)) / 2};
 }
 
 } // namespace
@@ -74,25 +93,24 @@ BenchCounters run_once(Engine& engine, const BenchCase& what, Rng& rng) {
 BenchMeasurement measure_case(
     const BenchCase& what,
     const BenchOptions& options,
-    const OpenBenchEngine& open,
-    const std::function<void(uint64_t run)>& on_run,
+    const MeasureHooks& hooks,
     Stats& engine_stats) {
   EngineOptions engine_options = options.engine;
   engine_options.context_wanted = what.room();
   BenchMeasurement measurement;
   measurement.what = what;
-  on_run(0);
+  hooks.on_run(0);
   const double begin = now_seconds();
-  const auto engine = open(engine_options);
+  const auto engine = hooks.open(engine_options);
   measurement.start_seconds = now_seconds() - begin;
   measurement.start_bytes_read = engine->stats().bytes_read_load;
   measurement.plan = engine->plan();
   Rng rng(options.seed);
-  on_run(1);
-  measurement.cold.counters = run_once(*engine, what, rng);
+  hooks.on_run(1);
+  measurement.cold = run_once(*engine, what, hooks, rng);
   for (uint64_t run = 0; run < options.runs; ++run) {
-    on_run(2 + run);
-    measurement.warm.push_back({run_once(*engine, what, rng), {}});
+    hooks.on_run(2 + run);
+    measurement.warm.push_back(run_once(*engine, what, hooks, rng));
   }
   engine_stats = engine->stats();
   measurement.peak_bytes = engine_stats.peak_bytes;

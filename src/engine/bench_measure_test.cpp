@@ -22,6 +22,8 @@ struct Log {
   std::vector<EngineOptions> opened;
   std::vector<Call> calls;
   uint64_t answer_tokens = 1;
+  std::vector<uint64_t> memory_rooms; // of each measurement of memory
+  std::vector<size_t> calls_at_memory; // that were made before it
 };
 
 class CountingSession : public Session {
@@ -72,6 +74,8 @@ class CountingEngine : public Engine {
     stats_.bytes_read_load = 5000;
     stats_.peak_bytes = 6000;
     plan_.slots = 9;
+    plan_.budget_bytes = 1000;
+    plan_.planned_bytes = 700;
   }
   const Plan& plan() const override {
     return plan_;
@@ -114,15 +118,23 @@ BenchMeasurement measure(
   return measure_case(
       what,
       options,
-      [&](const EngineOptions& each) {
-        log.opened.push_back(each);
-        return std::make_unique<CountingEngine>(log);
-      },
-      [&](uint64_t run) {
-        if (runs) {
-          runs->push_back(run);
-        }
-      },
+      {.open =
+           [&](const EngineOptions& each) {
+             log.opened.push_back(each);
+             return std::make_unique<CountingEngine>(log);
+           },
+       .on_run =
+           [&](uint64_t run) {
+             if (runs) {
+               runs->push_back(run);
+             }
+           },
+       .memory_speed =
+           [&](uint64_t room_bytes) {
+             log.memory_rooms.push_back(room_bytes);
+             log.calls_at_memory.push_back(log.calls.size());
+             return static_cast<double>(log.memory_rooms.size());
+           }},
       engine);
 }
 
@@ -215,6 +227,24 @@ TEST_CASE("bench measure: decoded tokens are random, not what was answered") {
     seen.insert(log.calls[i].prompt[0]);
   }
   CHECK(seen.size() > 30); // of 1000
+}
+
+TEST_CASE("bench measure: memory is measured around the tokens decoded") {
+  Log log;
+  const auto m = measure(log, {BenchKind::decode, 50, 8});
+  CHECK(log.memory_rooms == std::vector<uint64_t>(8, 300));
+  // After each run's context and after its 8 tokens.
+  CHECK(
+      log.calls_at_memory == std::vector<size_t>{1, 9, 10, 18, 19, 27, 28, 36});
+  CHECK(m.cold.memory_gb_per_second == 1.5);
+  CHECK(m.warm[2].memory_gb_per_second == 7.5);
+}
+
+TEST_CASE("bench measure: memory's speed bounds no prompt") {
+  Log log;
+  const auto m = measure(log, {BenchKind::prefill, 0, 40});
+  CHECK(log.memory_rooms.empty());
+  CHECK(m.cold.memory_gb_per_second == 0);
 }
 
 TEST_CASE("bench measure: what was not computed is not counted as done") {

@@ -7,6 +7,7 @@
 #include "base/aligned_buffer.h"
 #include "base/clock.h"
 #include "kernels/memory_read.h"
+#include "mlx_flash/bench_figures.h"
 #include "platform/large_pages.h"
 
 namespace mlx_flash {
@@ -38,22 +39,21 @@ uint64_t memory_probe_bytes(uint64_t cache_bytes, uint64_t free_bytes) {
 
 double
 measure_memory_speed(int threads, uint64_t buffer_bytes, double seconds) {
-  constexpr int kLeastPasses = 3;
+  constexpr size_t kLeastPasses = 3;
   ThreadPool pool(threads);
   const AlignedBuffer buffer(buffer_bytes);
   prefer_large_pages(buffer.span()); // as weights are kept
   touch(pool, buffer.span());
-  double best = 0;
+  std::vector<double> speeds;
   const double end = now_seconds() + seconds;
-  for (int pass = 0; pass < kLeastPasses || now_seconds() < end; ++pass) {
+  while (speeds.size() < kLeastPasses || now_seconds() < end) {
     const double begin = now_seconds();
     const volatile uint64_t sum = kernels::read_memory(pool, buffer.span());
     static_cast<void>(sum);
-    best = std::max(
-        best,
+    speeds.push_back(
         static_cast<double>(buffer.size()) / (now_seconds() - begin) / 1e9);
   }
-  return best;
+  return spread_of(std::move(speeds))->median;
 }
 
 } // namespace mlx_flash

@@ -14,7 +14,7 @@ namespace mlx_flash {
 uint64_t memory_probe_bytes(uint64_t cache_bytes, uint64_t free_bytes);
 
 // `threads` threads together read a buffer of so many bytes, again and again
-// for about `seconds` and at least three times. Returns the best pass, in GB/s.
+// for about `seconds` and at least three times. Returns the median pass, GB/s.
 // Throws Error(out_of_budget) when the system refuses the buffer.
 double measure_memory_speed(int threads, uint64_t buffer_bytes, double seconds);
 
