@@ -235,13 +235,59 @@ TEST_CASE("matmul: a row's bits do not depend on other rows or on threads") {
   });
 }
 
+// One, few and many rows take different ways through dense weights, and long
+// rows are several slices.
+TEST_CASE("matmul: long dense rows have the same bits in any number") {
+  const uint64_t seed = 24;
+  CAPTURE(seed);
+  ThreadPool pool(2);
+  for_each_target([&] {
+    Rng rng(seed);
+    Scratch scratch;
+    for (const WeightType type :
+         {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+      const WeightKind kind{type};
+      CAPTURE(kind.name());
+      for (const int64_t in : {1024, 2048 + 21}) {
+        CAPTURE(in);
+        constexpr int64_t kOut = 37;
+        constexpr int64_t kMost = 100;
+        const RandomMatrix w(rng, kind, kOut, in);
+        const auto x = random_floats(rng, kMost * in);
+        const auto singles = products_of_single_rows(
+            Precision::f32, w.get(), rows_of(x, in, kMost));
+        for (const int64_t count : {2, 3, 6, 7, 36, 37, 100}) {
+          CAPTURE(count);
+          std::vector<float> y(static_cast<size_t>(count * kOut));
+          matmul(
+              pool,
+              scratch,
+              Precision::f32,
+              w.get(),
+              rows_of(x, in, count),
+              rows_in(y, kOut, count));
+          CHECK(same_bits(y.data(), singles.data(), count * kOut));
+        }
+        const std::vector<float> first(singles.begin(), singles.begin() + kOut);
+        check_near_reference(Precision::f32, w, rows_of(x, in, 1), first);
+      }
+    }
+  });
+}
+
 TEST_CASE("matmul: a large product has the bits of its rows, on any threads") {
-  const WeightKind kinds[] = {
-      {WeightType::affine, 4, 64, ScaleType::bf16}, {WeightType::bf16}};
+  struct Case {
+    WeightKind kind;
+    int64_t in;
+  };
+  // Dense ones of more than one slice.
+  const Case cases[] = {
+      {{WeightType::affine, 4, 64, ScaleType::bf16}, 512},
+      {{WeightType::bf16}, 2100},
+      {{WeightType::f32}, 1025}};
   Rng rng(14);
-  for (const auto& kind : kinds) {
+  for (const auto& [kind, kIn] : cases) {
     CAPTURE(kind.name());
-    constexpr int64_t kIn = 512;
     constexpr int64_t kOut = 777;
     constexpr int64_t kCount = 150;
     const RandomMatrix w(rng, kind, kOut, kIn);
@@ -275,7 +321,7 @@ TEST_CASE("matmul: targets with a fused multiply-add give the same bits") {
         return;
       }
       Rng rng(15);
-      const int64_t in = random_in(rng, kind, 1000);
+      const int64_t in = random_in(rng, kind, 2500);
       const RandomMatrix w(rng, kind, 50, in);
       const auto x = random_floats(rng, 3 * in);
       const auto y =

@@ -1,11 +1,12 @@
-// The matrix product of one tile of W and some rows of x, in f32.
+// The matrix product of one tile of affine W and some rows of x, in f32.
 //
-// The order of operations for each output is, for every weight type:
+// The order of operations for each output is:
 //   total = 0
 //   for each block of kBlock columns, in order:
 //     sum = 0; for each column: sum = weight * x + sum     (fused where it is)
-//     affine: total = scale * sum + total   dense: total = total + sum
+//     total = scale * sum + total
 //     after the last block of a group:  total = bias * sum(x) + total
+// where a weight is its code.
 // Each lane is another output, so neither the size of the vectors nor the
 // other rows of W or x take part in it. Two ways of computing it follow:
 // multiply_one() unpacks weights in registers and uses them once,
@@ -32,35 +33,30 @@ namespace HWY_NAMESPACE {
 // Rows of x that are multiplied at once.
 inline constexpr int kMaxRows = 6;
 
-// sum[v] = weight j * x[j] + sum[v] for j, j + 1, ... of a period, below `n`.
-template <class Weights, bool kWhole, int j>
+// sum[v] = weight j * x[j] + sum[v] for j, j + 1, ... of a period.
+template <class Weights, int j>
 HWY_INLINE void add_products(
     const uint32_t* HWY_RESTRICT words,
     const float* HWY_RESTRICT x,
-    int64_t n,
     Floats (&sum)[kVectors]) {
   if constexpr (j < Weights::kPeriod) {
-    if (!kWhole && j >= n) {
-      return;
-    }
     const Floats factor = hn::Set(kFloats, x[j]);
     HWY_UNROLL(8)
     for (int64_t v = 0; v < kVectors; ++v) {
       sum[v] = hn::MulAdd(
           Weights::template weight<j>(words + v * kLanes), factor, sum[v]);
     }
-    add_products<Weights, kWhole, j + 1>(words, x, n, sum);
+    add_products<Weights, j + 1>(words, x, sum);
   }
 }
 
-// sum = the products of block `c` .. c + n - 1 of columns, staged at `words`.
+// sum = the products of the block at column `c`, staged at `words`.
 template <class Weights>
 HWY_INLINE void sum_block(
     const TileRows& rows,
     const uint32_t* HWY_RESTRICT words,
     const float* HWY_RESTRICT x,
     int64_t c,
-    int64_t n,
     Floats (&sum)[kVectors]) {
   HWY_UNROLL(8)
   for (int64_t v = 0; v < kVectors; ++v) {
@@ -69,17 +65,10 @@ HWY_INLINE void sum_block(
   constexpr int64_t kPeriod = Weights::kPeriod;
   constexpr int64_t kPeriodBytes = kPeriod * Weights::kBits / 8;
   constexpr int64_t kPeriodWords = kPeriodBytes / 4 * kTile;
-  if (n >= kBlock) {
-    for (int64_t p = 0; p < kBlock; p += kPeriod) {
-      prefetch_ahead(rows, (c + p) * Weights::kBits / 8, kPeriodBytes);
-      add_products<Weights, true, 0>(words, x + c + p, kPeriod, sum);
-      words += kPeriodWords;
-    }
-  } else if constexpr (!Weights::kAffine) {
-    for (int64_t p = 0; p < n; p += kPeriod) {
-      add_products<Weights, false, 0>(words, x + c + p, n - p, sum);
-      words += kPeriodWords;
-    }
+  for (int64_t p = 0; p < kBlock; p += kPeriod) {
+    prefetch_ahead(rows, (c + p) * Weights::kBits / 8, kPeriodBytes);
+    add_products<Weights, 0>(words, x + c + p, sum);
+    words += kPeriodWords;
   }
 }
 
@@ -130,16 +119,9 @@ HWY_INLINE void multiply_one(
     const uint32_t* words = stage;
     for (int64_t c = first; c < end; c += kBlock) {
       Floats sum[kVectors];
-      sum_block<Weights>(rows, words, x, c, end - c, sum);
+      sum_block<Weights>(rows, words, x, c, sum);
       words += Weights::kBits * kTile;
-      if constexpr (Weights::kAffine) {
-        scale_sums(scales, c / kBlock, 0, task.sums[0], sum, total);
-      } else {
-        HWY_UNROLL(8)
-        for (int64_t v = 0; v < kVectors; ++v) {
-          total[v] = hn::Add(total[v], sum[v]);
-        }
-      }
+      scale_sums(scales, c / kBlock, 0, task.sums[0], sum, total);
     }
   }
   for (int64_t v = 0; v < kVectors; ++v) {
@@ -152,10 +134,11 @@ HWY_INLINE void multiply_one(
 template <class Weights, int j>
 HWY_INLINE void unpack_period(
     const uint32_t* HWY_RESTRICT words,
+    int64_t stride,
     float* HWY_RESTRICT panel) {
   if constexpr (j < Weights::kPeriod) {
-    hn::Store(Weights::template weight<j>(words), kFloats, panel + j * kTile);
-    unpack_period<Weights, j + 1>(words, panel);
+    hn::Store(Weights::template weight<j>(words), kFloats, panel + j * stride);
+    unpack_period<Weights, j + 1>(words, stride, panel);
   }
 }
 
@@ -174,7 +157,7 @@ HWY_INLINE void unpack_panel(
       const uint32_t* words = stage + (c - s) * Weights::kBits / 32 * kTile;
       float* to = panel + (c - first) * kTile;
       for (int64_t v = 0; v < kTile; v += kLanes) {
-        unpack_period<Weights, 0>(words + v, to + v);
+        unpack_period<Weights, 0>(words + v, kTile, to + v);
       }
     }
   }
@@ -190,7 +173,7 @@ struct Panel {
 
 // Takes the sums of a block into the totals of task row `row`, outputs `i` of
 // the tile and up.
-template <bool kAffine, int kColumns>
+template <int kColumns>
 HWY_INLINE void add_sums(
     const ProductTask& task,
     const TileScales& scales,
@@ -204,15 +187,7 @@ HWY_INLINE void add_sums(
   for (int v = 0; v < kColumns; ++v) {
     total[v] = hn::LoadU(kFloats, totals + v * kLanes);
   }
-  if constexpr (kAffine) {
-    const float* x_sums = task.sums[row];
-    scale_sums(scales, block, i, x_sums, sum, total);
-  } else {
-    HWY_UNROLL(8)
-    for (int v = 0; v < kColumns; ++v) {
-      total[v] = hn::Add(total[v], sum[v]);
-    }
-  }
+  scale_sums(scales, block, i, task.sums[row], sum, total);
   HWY_UNROLL(8)
   for (int v = 0; v < kColumns; ++v) {
     hn::StoreU(total[v], kFloats, totals + v * kLanes);
@@ -220,7 +195,7 @@ HWY_INLINE void add_sums(
 }
 
 // Adds the panel's part to the totals of task rows `row` .. row + kRows - 1.
-template <int kRows, bool kAffine>
+template <int kRows>
 HWY_NOINLINE void
 add_panel(const ProductTask& task, const Panel& panel, int64_t row) {
   constexpr int kColumns = columns_at_once<kRows>();
@@ -234,35 +209,34 @@ add_panel(const ProductTask& task, const Panel& panel, int64_t row) {
       sum_panel<kRows, kColumns>(
           kFloats,
           x,
-          std::min(kBlock, panel.end - c),
+          kBlock,
           panel.weights + (c - panel.first) * kTile + i,
           kTile,
           sum);
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) {
-        add_sums<kAffine>(task, panel.scales, c / kBlock, row + r, i, sum[r]);
+        add_sums(task, panel.scales, c / kBlock, row + r, i, sum[r]);
       }
     }
   }
 }
 
-template <bool kAffine>
 HWY_INLINE void add_panel_to_all(const ProductTask& task, const Panel& panel) {
   int64_t row = 0;
   for (; row + kMaxRows <= task.rows; row += kMaxRows) {
-    add_panel<kMaxRows, kAffine>(task, panel, row);
+    add_panel<kMaxRows>(task, panel, row);
   }
   switch (task.rows - row) {
     case 1:
-      return add_panel<1, kAffine>(task, panel, row);
+      return add_panel<1>(task, panel, row);
     case 2:
-      return add_panel<2, kAffine>(task, panel, row);
+      return add_panel<2>(task, panel, row);
     case 3:
-      return add_panel<3, kAffine>(task, panel, row);
+      return add_panel<3>(task, panel, row);
     case 4:
-      return add_panel<4, kAffine>(task, panel, row);
+      return add_panel<4>(task, panel, row);
     case 5:
-      return add_panel<5, kAffine>(task, panel, row);
+      return add_panel<5>(task, panel, row);
   }
 }
 
@@ -278,7 +252,7 @@ HWY_INLINE void multiply_rows(
     const int64_t end = std::min(first + kPanelColumns, in);
     unpack_panel<Weights>(rows, first, end, panel_memory);
     const Panel panel{panel_memory, first, end, scales};
-    add_panel_to_all<Weights::kAffine>(task, panel);
+    add_panel_to_all(task, panel);
   }
 }
 
@@ -286,10 +260,7 @@ template <class Weights>
 HWY_NOINLINE void multiply(const ProductTask& task) {
   const Matrix& w = *task.w;
   const TileRows rows(w.weight, row_bytes(w), task.first, w.out);
-  TileScales scales;
-  if constexpr (Weights::kAffine) {
-    scales = tile_scales(task);
-  }
+  const TileScales scales = tile_scales(task);
   if constexpr (Weights::kDirect) {
     if (task.rows == 1) {
       return multiply_one<Weights>(task, rows, scales);

@@ -7,6 +7,7 @@
 #include "hwy/foreach_target.h"
 
 #include "kernels/byte_dot.h"
+#include "kernels/dense_panel-inl.h"
 #include "kernels/integer_product-inl.h"
 #include "kernels/product-inl.h"
 
@@ -64,11 +65,11 @@ void multiply_any(const ProductTask& task) {
   }
   switch (task.w->type) {
     case WeightType::f32:
-      return multiply<F32Weights>(task);
+      return multiply_dense<float, F32Weights>(task);
     case WeightType::f16:
-      return multiply<F16Weights>(task);
+      return multiply_dense<hwy::float16_t, F16Weights>(task);
     case WeightType::bf16:
-      return multiply<Bf16Weights>(task);
+      return multiply_dense<hwy::bfloat16_t, Bf16Weights>(task);
     case WeightType::affine:
       return multiply_affine(task);
   }

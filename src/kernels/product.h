@@ -23,6 +23,11 @@ inline constexpr int64_t kTaskRows = 128;
 // stays in the first-level cache while all rows of x pass by.
 inline constexpr int64_t kPanelColumns = 128;
 
+// Columns of dense weights that are summed before they join the row's total,
+// and those of a panel of them, one more for each of 16 partial sums.
+inline constexpr int64_t kSliceColumns = 1024;
+inline constexpr int64_t kDensePanelColumns = kSliceColumns + 16;
+
 // Where the arrays of a tile begin that the same worker will multiply next, for
 // the kernel to fetch meanwhile; null where there is none.
 struct TileBytes {
@@ -64,6 +69,9 @@ int64_t product_tile();
 // The memory that a worker needs for tasks of W: a panel, and the scales and
 // biases of a tile. Groups are unpacked by eights.
 inline size_t product_memory_floats(const Matrix& w) {
+  if (w.type != WeightType::affine) {
+    return padded_floats(kDensePanelColumns * product_tile());
+  }
   const int64_t groups = (groups_of(w) + 7) / 8 * 8;
   return padded_floats((kPanelColumns + 2 * groups) * product_tile());
 }

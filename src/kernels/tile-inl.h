@@ -31,7 +31,7 @@ prefetch_ahead(const TileRows& rows, int64_t offset, int64_t bytes) {
   }
 }
 
-// Scales and biases of a tile, from unpack_scales(); unused for dense weights.
+// Scales and biases of a tile, from unpack_scales().
 struct TileScales {
   const float* scales = nullptr;
   const float* biases = nullptr;

@@ -165,13 +165,11 @@ HWY_INLINE Words staged(const uint32_t* HWY_RESTRICT words, int64_t word) {
 
 // The weight types. kPeriod weights are whole words, and unpacked by straight
 // code: `weight<j>(words)` is weight j of the period whose first staged word is
-// at `words`. kStageBlocks blocks are staged together. Types without kDirect
-// are unpacked into a panel even for one row of x.
+// at `words`. kStageBlocks blocks are staged together. Affine types
+// without kDirect are unpacked into a panel even for one row of x.
 struct F32Weights {
   static constexpr int kBits = 32;
   static constexpr int kPeriod = 4;
-  static constexpr bool kAffine = false;
-  static constexpr bool kDirect = true;
   static constexpr int64_t kStageBlocks = 1;
 
   template <int j>
@@ -183,8 +181,6 @@ struct F32Weights {
 struct Bf16Weights {
   static constexpr int kBits = 16;
   static constexpr int kPeriod = 8;
-  static constexpr bool kAffine = false;
-  static constexpr bool kDirect = true;
   static constexpr int64_t kStageBlocks = 1;
 
   template <int j>
@@ -200,8 +196,6 @@ struct Bf16Weights {
 struct F16Weights {
   static constexpr int kBits = 16;
   static constexpr int kPeriod = 8;
-  static constexpr bool kAffine = false;
-  static constexpr bool kDirect = true;
   static constexpr int64_t kStageBlocks = 1;
 
   template <int j>
@@ -217,7 +211,6 @@ struct AffineWeights {
   static constexpr int kPeriod = bits % 2 == 1 ? 32
       : bits == 4 || bits == 8                 ? 8
                                                : 16;
-  static constexpr bool kAffine = true;
   static constexpr bool kDirect = bits == 4 || bits == 8;
   static constexpr int64_t kStageBlocks = 4;
 
