@@ -23,6 +23,8 @@ struct BenchForm {
   Matrix matrix(int64_t out, int64_t in) const {
     Matrix m;
     m.type = type;
+    m.scale_type =
+        type == WeightType::mxfp4 ? ScaleType::e8m0 : ScaleType::bf16;
     m.bits = bits;
     m.group_size = group_size;
     m.out = out;
@@ -51,11 +53,12 @@ inline constexpr BenchForm kBenchF32{WeightType::f32};
 inline constexpr BenchForm kBenchBf16{WeightType::bf16};
 inline constexpr BenchForm kBenchQ4{WeightType::affine, 4, 64};
 inline constexpr BenchForm kBenchQ8{WeightType::affine, 8, 64};
+inline constexpr BenchForm kBenchMxfp4{WeightType::mxfp4, 4, 32};
 
 // Random memory. Numbers in it are of magnitude 2^-7 .. 2^-4.
 class BenchMemory {
  public:
-  enum class Kind : uint8_t { bits, bf16, f32 };
+  enum class Kind : uint8_t { bits, bf16, f32, e8m0 };
 
   BenchMemory(Rng& rng, Kind kind, int64_t bytes)
       : buffer_(static_cast<size_t>(bytes) + 64) {
@@ -87,6 +90,8 @@ class BenchMemory {
         return (word & 0x80FF80FF80FF80FF) | 0x3C003C003C003C00;
       case Kind::f32:
         return (word & 0x80FFFFFF80FFFFFF) | 0x3C0000003C000000;
+      case Kind::e8m0:
+        return (word & 0x0303030303030303) | 0x7878787878787878;
     }
     return word;
   }
@@ -112,7 +117,10 @@ class BenchMatrix {
   BenchMatrix(const BenchForm& form, int64_t out, int64_t in, Rng rng)
       : matrix_(form.matrix(out, in)),
         weight_(rng, weight_kind(form.type), out * form.weight_bytes(in)),
-        scales_(rng, Kind::bf16, out * form.scale_bytes(in)),
+        scales_(
+            rng,
+            form.type == WeightType::mxfp4 ? Kind::e8m0 : Kind::bf16,
+            out * form.scale_bytes(in)),
         biases_(rng, Kind::bf16, out * form.bias_bytes(in)),
         bytes_(out * form.bytes(in)) {
     matrix_.weight = weight_.data();

@@ -19,9 +19,13 @@ namespace HWY_NAMESPACE {
 inline constexpr int kQuads = kBlock / 4;
 
 // quad<q>(words): quad q of the block whose first staged word is at `words`.
+// Bytes are at most kMost, and stand for what is kOffset less.
 template <int bits>
 struct Codes {
   static constexpr int kBits = bits;
+  static constexpr int kMost = (1 << bits) - 1;
+  static constexpr int kOffset = 0;
+  static constexpr bool kAffine = true;
 
   template <int q>
   static HWY_INLINE Words quad(const uint32_t* HWY_RESTRICT words) {
@@ -39,6 +43,9 @@ struct Codes {
 template <>
 struct Codes<8> {
   static constexpr int kBits = 8;
+  static constexpr int kMost = 255;
+  static constexpr int kOffset = 0;
+  static constexpr bool kAffine = true;
 
   template <int q>
   static HWY_INLINE Words quad(const uint32_t* HWY_RESTRICT words) {
@@ -49,12 +56,49 @@ struct Codes<8> {
 template <>
 struct Codes<4> {
   static constexpr int kBits = 4;
+  static constexpr int kMost = 15;
+  static constexpr int kOffset = 0;
+  static constexpr bool kAffine = true;
 
+  // The low or the high halves of the bytes of w.
+  template <bool kHigh>
+  static HWY_INLINE Words plane(Words w) {
+    return hn::And(
+        kHigh ? hn::ShiftRight<4>(w) : w, hn::Set(kWords, 0x0F0F0F0F));
+  }
   template <int q>
   static HWY_INLINE Words quad(const uint32_t* HWY_RESTRICT words) {
-    const Words w = staged(words, q / 2);
-    return hn::And(
-        q % 2 == 0 ? w : hn::ShiftRight<4>(w), hn::Set(kWords, 0x0F0F0F0F));
+    return plane<(q % 2 == 1)>(staged(words, q / 2));
+  }
+};
+
+// Twice the numbers of the codes.
+struct Mxfp4Codes {
+  static constexpr int kBits = 4;
+  static constexpr int kMost = 2 * kE2m1Offset;
+  static constexpr int kOffset = kE2m1Offset;
+  static constexpr bool kAffine = false;
+
+  template <bool kHigh>
+  static HWY_INLINE Words plane(Words w) {
+    // kTwiceE2m1 with kOffset added.
+    HWY_ALIGN static constexpr uint8_t kTable[16] = {
+        12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+    const Words codes = Codes<4>::plane<kHigh>(w);
+#if HWY_TARGET == HWY_SCALAR
+    uint32_t bytes = 0;
+    for (int shift = 0; shift < 32; shift += 8) {
+      bytes |= static_cast<uint32_t>(kTable[hn::GetLane(codes) >> shift & 15])
+          << shift;
+    }
+    return hn::Set(kWords, bytes);
+#else
+    return look_up_bytes(kTable, codes);
+#endif
+  }
+  template <int q>
+  static HWY_INLINE Words quad(const uint32_t* HWY_RESTRICT words) {
+    return plane<(q % 2 == 1)>(staged(words, q / 2));
   }
 };
 

@@ -2,9 +2,10 @@
 // times four signed bytes of x, added up. Integers, so the order of additions
 // is free and every way below gives the same sums.
 //
-// A Sum takes the eight quads of one block of weights. start() and finish()
-// carry the totals of the blocks before it. Constructors are written out:
-// implicit ones would be compiled without the target's instructions.
+// A Sum takes some quads of a block of weights: most_quads() of those whose
+// codes are at most `most`, 8, 4 or, where none fit, 0. start() and finish()
+// carry the totals of what came before. Constructors are written out: implicit
+// ones would be compiled without the target's instructions.
 
 #if defined(MLX_FLASH_KERNELS_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_DOT_INL_H_
@@ -21,12 +22,19 @@ namespace HWY_NAMESPACE {
 
 using Ints = hn::Vec<IntTag>;
 
+// Quads whose products fit 16 bits, when each adds `codes` times a byte of x.
+constexpr int quads_in_16_bits(int codes) {
+  constexpr int kMost = 32767 / 127;
+  return 8 * codes <= kMost ? 8 : 4 * codes <= kMost ? 4 : 0;
+}
+
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
 
-// Products are added in pairs to 16-bit lanes: codes below 16 cannot overflow
-// them within a block, 8 * 2 * 15 * 127 < 2^15.
+// Products are added in pairs to 16-bit lanes.
 struct PairSum {
-  static constexpr int kCodeBits = 4;
+  static constexpr int most_quads(int most) {
+    return quads_in_16_bits(2 * most);
+  }
   static constexpr int kRegisters = 1;
 
 #if HWY_MAX_BYTES == 64
@@ -80,10 +88,11 @@ using BasicSum = PairSum;
 
 #elif HWY_ARCH_ARM_A64 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 
-// Products are added to 16-bit lanes: codes below 16 cannot overflow them
-// within a block, 8 * 15 * 127 < 2^15.
+// Products are added to 16-bit lanes.
 struct WideningSum {
-  static constexpr int kCodeBits = 4;
+  static constexpr int most_quads(int most) {
+    return quads_in_16_bits(most);
+  }
   static constexpr int kRegisters = 2;
 
   int16x8_t low;
@@ -109,7 +118,9 @@ using BasicSum = WideningSum;
 #else
 
 struct PortableSum {
-  static constexpr int kCodeBits = 8;
+  static constexpr int most_quads(int) {
+    return 8;
+  }
   static constexpr int kRegisters = 1;
 
   Ints sum;
@@ -149,7 +160,9 @@ using BasicSum = PortableSum;
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
 #define MLX_FLASH_HAVE_BYTE_DOT 1
 struct ByteDotSum {
-  static constexpr int kCodeBits = 8;
+  static constexpr int most_quads(int) {
+    return 8;
+  }
   static constexpr int kRegisters = 1;
 
   Ints sum;
@@ -169,7 +182,9 @@ struct ByteDotSum {
 #define MLX_FLASH_HAVE_BYTE_DOT 1
 // Signed times signed: codes stay below 128 where they are split.
 struct ByteDotSum {
-  static constexpr int kCodeBits = 7;
+  static constexpr int most_quads(int most) {
+    return most < 128 ? 8 : 0;
+  }
   static constexpr int kRegisters = 1;
 
   Ints sum;
@@ -196,9 +211,12 @@ struct ByteDotSum {
 #define MLX_FLASH_HAVE_BYTE_DOT 0
 #endif
 
-// Codes of more bits than `Sum` takes, as two: code = 16 * high + low.
+// Codes larger than `Sum` takes, as two: code = 16 * high + low.
 template <class Sum>
 struct SplitSum {
+  static constexpr int most_quads(int) {
+    return Sum::most_quads(15);
+  }
   static constexpr int kRegisters = 2 * Sum::kRegisters;
 
   Sum low;

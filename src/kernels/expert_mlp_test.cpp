@@ -96,7 +96,11 @@ TEST_CASE("swiglu_mlp: the bits of its steps, for any rows and threads") {
   const WeightKind six{WeightType::affine, 6, 64, ScaleType::bf16};
   const WeightKind dense{WeightType::bf16};
   const WeightKind kinds[][3] = {
-      {four, four, six}, {dense, dense, dense}, {dense, four, four}};
+      {four, four, six},
+      {dense, dense, dense},
+      {dense, four, four},
+      {kMxfp4Kind, kMxfp4Kind, kMxfp4Kind},
+      {kMxfp4Kind, four, dense}};
   ThreadPool one(1);
   ThreadPool three(3);
   for_each_target([&] {

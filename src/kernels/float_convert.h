@@ -1,4 +1,4 @@
-// One half-precision number at a time; the kernels' vectors convert their own.
+// One number at a time; the kernels' vectors convert their own.
 #pragma once
 
 #include <bit>
@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/e2m1.h"
 #include "kernels/matrix.h"
 
 namespace mlx_flash::kernels {
@@ -49,6 +50,9 @@ inline uint16_t finite_f16(float value) {
 
 // Number `i` of an array of any alignment.
 inline float load_float(const std::byte* array, ScaleType type, int64_t i) {
+  if (type == ScaleType::e8m0) {
+    return float_from_e8m0(std::to_integer<uint8_t>(array[i]));
+  }
   if (type == ScaleType::f32) {
     float value;
     std::memcpy(&value, array + i * 4, 4);
@@ -66,9 +70,9 @@ inline ScaleType number_type(WeightType type) {
                                  : ScaleType::f32;
 }
 
-// The quantised integer `column` of a row of affine weights. The row's last
-// byte is the last one read.
-inline uint32_t load_quantized(const std::byte* row, int bits, int64_t column) {
+// The code `column` of a row of quantised weights. The row's last byte is the
+// last one read.
+inline uint32_t load_code(const std::byte* row, int bits, int64_t column) {
   const int64_t bit = column * bits;
   const int shift = static_cast<int>(bit % 8);
   uint32_t value = std::to_integer<uint32_t>(row[bit / 8]) >> shift;

@@ -5,9 +5,11 @@
 //   for each group, in order:
 //     sum = sum of code * integer, exact
 //     total = (w_scale * x_scale) * sum + total           (fused where it is)
-//     total = w_bias * x_sum + total                      (fused where it is)
-// with x_sum the sum of the group's rounded x: the bias must multiply what
-// the codes multiply, or the rounding error of x enters twice.
+//     affine: total = w_bias * x_sum + total              (fused where it is)
+// with x_sum the sum of the group's rounded x, x_scale times that of the
+// integers: the bias must multiply what the codes multiply, or the rounding
+// error of x enters twice. mxfp4 takes twice the code's number for the code,
+// and half of w_scale.
 
 #if defined(MLX_FLASH_KERNELS_INTEGER_PRODUCT_INL_H_) == \
     defined(HWY_TARGET_TOGGLE)
@@ -37,7 +39,8 @@ HWY_INLINE Words broadcast_quad(const int8_t* HWY_RESTRICT x) {
 }
 
 // total = (w_scale * x_scale) * sum + total, then w_bias * x_sum + total, for
-// kColumns vectors whose scales and biases begin at `w_scales`, `w_biases`.
+// kColumns vectors whose scales and biases begin at `w_scales`, `w_biases`;
+// without biases where that is null. x_sum: of integers.
 template <int kColumns>
 HWY_INLINE void scale_integers(
     const float* HWY_RESTRICT w_scales,
@@ -47,15 +50,27 @@ HWY_INLINE void scale_integers(
     const Ints (&sum)[kColumns],
     Floats (&total)[kColumns]) {
   const Floats factor = hn::Set(kFloats, x_scale);
-  const Floats bias_factor = hn::Set(kFloats, x_sum);
   HWY_UNROLL(8)
   for (int c = 0; c < kColumns; ++c) {
     const Floats scale =
         hn::Mul(hn::Load(kFloats, w_scales + c * kLanes), factor);
     total[c] = hn::MulAdd(scale, hn::ConvertTo(kFloats, sum[c]), total[c]);
+  }
+  if (!w_biases) {
+    return;
+  }
+  const Floats bias_factor = hn::Set(kFloats, x_scale * x_sum);
+  HWY_UNROLL(8)
+  for (int c = 0; c < kColumns; ++c) {
     total[c] = hn::MulAdd(
         hn::Load(kFloats, w_biases + c * kLanes), bias_factor, total[c]);
   }
+}
+
+// What a group's sum begins with, so that kOffset drops out of its codes.
+template <class CodeType>
+HWY_INLINE Ints first_sum(float x_sum) {
+  return hn::Set(kInts, static_cast<int32_t>(x_sum) * -CodeType::kOffset);
 }
 
 // panel[q * kTile] and up = quad q of kLanes rows, for q, q + 1, ... of a
@@ -101,8 +116,8 @@ struct CodePanel {
 };
 
 // sum = the sums of one group, columns `c` to `c + size` of x, `quads` in the
-// panel, for kRows rows of x in `planes` planes.
-template <int kRows, int kColumns, class Sum>
+// panel, for kRows rows of x in `planes` planes; added to what is in `total`.
+template <int kRows, int kColumns, int kSumQuads, class Sum>
 HWY_INLINE void sum_group_of_panel(
     const int8_t* const (&x)[kRows],
     int planes,
@@ -113,14 +128,7 @@ HWY_INLINE void sum_group_of_panel(
   // Quads come in pairs: neighbours, or the same place in either plane.
   const int64_t second = planes == 2 ? kChunkBytes : 4;
   const int64_t step = planes == 2 ? 4 : 8;
-  HWY_UNROLL(16)
-  for (int r = 0; r < kRows; ++r) {
-    HWY_UNROLL(8)
-    for (int v = 0; v < kColumns; ++v) {
-      total[r][v] = hn::Zero(kInts);
-    }
-  }
-  for (const int64_t end = c + size; c < end; c += kBlock) {
+  for (const int64_t end = c + size; c < end; c += 4 * kSumQuads) {
     Sum sum[kRows][kColumns];
     HWY_UNROLL(16)
     for (int r = 0; r < kRows; ++r) {
@@ -130,7 +138,7 @@ HWY_INLINE void sum_group_of_panel(
       }
     }
     int64_t at = column_offset(planes, c);
-    for (int pair = 0; pair < kQuads / 2; ++pair, at += step) {
+    for (int pair = 0; pair < kSumQuads / 2; ++pair, at += step) {
       HWY_UNROLL(2)
       for (int64_t half = 0; half < 2; ++half) {
         Words codes[kColumns];
@@ -169,7 +177,7 @@ struct CodeTile {
 };
 
 // Adds the panel's part to the totals of task rows `row` .. row + kRows - 1.
-template <int kRows, class Sum>
+template <int kRows, class CodeType, class Sum>
 HWY_NOINLINE void
 add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
   constexpr int kColumns = CodeTile<Sum>::kColumns;
@@ -182,15 +190,24 @@ add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
   }
   for (int64_t i = 0; i < kTile; i += kColumns * kLanes) {
     for (int64_t c = panel.first; c < panel.end; c += size) {
+      const int64_t group = scales.group(c / kBlock);
       Ints sum[kRows][kColumns];
-      sum_group_of_panel<kRows, kColumns, Sum>(
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; ++r) {
+        const Ints start = first_sum<CodeType>(task.sums[row + r][group]);
+        HWY_UNROLL(8)
+        for (int v = 0; v < kColumns; ++v) {
+          sum[r][v] = start;
+        }
+      }
+      constexpr int kSumQuads = Sum::most_quads(CodeType::kMost);
+      sum_group_of_panel<kRows, kColumns, kSumQuads, Sum>(
           x,
           planes,
           panel.quads + (c - panel.first) / 4 * kTile + i,
           c,
           size,
           sum);
-      const int64_t group = scales.group(c / kBlock);
       HWY_UNROLL(16)
       for (int r = 0; r < kRows; ++r) {
         float* out = task.out + (row + r) * kTile + i;
@@ -201,7 +218,7 @@ add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
         }
         scale_integers(
             scales.scales + group * kTile + i,
-            scales.biases + group * kTile + i,
+            scales.biases ? scales.biases + group * kTile + i : nullptr,
             task.scales[row + r][group],
             task.sums[row + r][group],
             sum[r],
@@ -216,7 +233,7 @@ add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
 }
 
 // The same for `count` rows, at most kRows.
-template <int kRows, class Sum>
+template <int kRows, class CodeType, class Sum>
 HWY_INLINE void add_code_panel_to(
     const ProductTask& task,
     const CodePanel& panel,
@@ -224,9 +241,9 @@ HWY_INLINE void add_code_panel_to(
     int64_t count) {
   if constexpr (kRows > 0) {
     if (count == kRows) {
-      add_code_panel<kRows, Sum>(task, panel, row);
+      add_code_panel<kRows, CodeType, Sum>(task, panel, row);
     } else {
-      add_code_panel_to<kRows - 1, Sum>(task, panel, row, count);
+      add_code_panel_to<kRows - 1, CodeType, Sum>(task, panel, row, count);
     }
   }
 }
@@ -251,7 +268,7 @@ HWY_INLINE void multiply_code_rows(
     int64_t row = 0;
     for (int64_t parts = (task.rows + kRows - 1) / kRows; parts > 0; --parts) {
       const int64_t count = (task.rows - row + parts - 1) / parts;
-      add_code_panel_to<kRows, Sum>(task, panel, row, count);
+      add_code_panel_to<kRows, CodeType, Sum>(task, panel, row, count);
       row += count;
     }
   }
@@ -259,13 +276,13 @@ HWY_INLINE void multiply_code_rows(
 
 template <class CodeType, class BaseSum>
 HWY_NOINLINE void multiply_codes(const ProductTask& task) {
-  using Sum =
-      typename SumFor<BaseSum, CodeType::kBits <= BaseSum::kCodeBits>::Type;
+  constexpr bool kFits = BaseSum::most_quads(CodeType::kMost) > 0;
+  using Sum = typename SumFor<BaseSum, kFits>::Type;
 #if MLX_FLASH_HAVE_ROW_PRODUCT
   // Other codes are too slow to unpack for a single use.
   if constexpr (CodeType::kBits == 4 || CodeType::kBits == 8) {
     if (task.rows == 1) {
-      return multiply_one_row<CodeType::kBits, Sum>(task);
+      return multiply_one_row<CodeType, Sum>(task);
     }
   }
 #endif

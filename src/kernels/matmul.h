@@ -6,9 +6,9 @@
 // the same bits.
 //
 // For affine weights the sum is, per group g of a row,
-//   scale_g * sum(q * x) + bias_g * sum(x)
+//   scale_g * sum(code * x) + bias_g * sum(x)
 // where x is what prepare_rows() makes of it, and sum(x) is computed once per
-// row of x.
+// row of x. For mxfp4 it is scale_g * sum(number * x).
 #pragma once
 
 #include <span>
@@ -46,7 +46,7 @@ void matmuls(
     const ConstRows& x);
 
 // Row `row` of W as floats, out[w.in]: the embedding of a token. For affine
-// weights scale * q + bias, each rounded once.
+// weights scale * code + bias, each rounded once; mxfp4 is exact.
 void dequantize_row(const Matrix& w, int64_t row, float* out);
 
 // Floats of scratch that a product needs for this many rows: for the budget.

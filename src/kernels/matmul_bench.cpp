@@ -84,9 +84,13 @@ BENCHMARK_CAPTURE(bench_matmul, q4_f32, kF32, kBenchQ4)->Apply(sizes);
 BENCHMARK_CAPTURE(bench_matmul, q4_int8, kInt8, kBenchQ4)->Apply(sizes);
 BENCHMARK_CAPTURE(bench_matmul, q8_f32, kF32, kBenchQ8)->Apply(sizes);
 BENCHMARK_CAPTURE(bench_matmul, q8_int8, kInt8, kBenchQ8)->Apply(sizes);
+BENCHMARK_CAPTURE(bench_matmul, mxfp4_f32, kF32, kBenchMxfp4)->Apply(sizes);
+BENCHMARK_CAPTURE(bench_matmul, mxfp4_int8, kInt8, kBenchMxfp4)->Apply(sizes);
 BENCHMARK_CAPTURE(bench_matmul, bf16, kInt8, kBenchBf16)->Apply(sizes);
 BENCHMARK_CAPTURE(bench_from_memory, q4_int8, kInt8, kBenchQ4)->Apply(large);
 BENCHMARK_CAPTURE(bench_from_memory, q8_int8, kInt8, kBenchQ8)->Apply(large);
+BENCHMARK_CAPTURE(bench_from_memory, mxfp4_int8, kInt8, kBenchMxfp4)
+    ->Apply(large);
 BENCHMARK_CAPTURE(bench_from_memory, bf16, kInt8, kBenchBf16)->Apply(large);
 BENCHMARK_CAPTURE(bench_from_memory, f32, kInt8, kBenchF32)->Apply(large);
 

@@ -43,7 +43,7 @@ std::vector<float> products_of_single_rows(
 }
 
 int64_t random_in(Rng& rng, const WeightKind& kind, int64_t most) {
-  const int64_t unit = kind.type == WeightType::affine ? kind.group_size : 1;
+  const int64_t unit = std::max(kind.group_size, 1);
   return unit *
       (1 +
        static_cast<int64_t>(rng.below(
@@ -428,6 +428,161 @@ TEST_CASE("matmuls: each product has the bits that it has alone") {
       }
     }
   }
+}
+
+// One row of mxfp4 in which each group has every code twice, in order.
+class AllCodes {
+ public:
+  explicit AllCodes(const std::vector<uint8_t>& scales)
+      : w_(rng_, kMxfp4Kind, 1, 32 * static_cast<int64_t>(scales.size())) {
+    for (int64_t i = 0; i < row_bytes(get()); ++i) {
+      const int64_t even = 2 * i % 16;
+      w_.weight()[i] = static_cast<std::byte>(even | (even + 1) << 4);
+    }
+    std::memcpy(w_.scales(), scales.data(), scales.size());
+  }
+
+  const Matrix& get() const {
+    return w_.get();
+  }
+
+ private:
+  Rng rng_{25};
+  RandomMatrix w_;
+};
+
+TEST_CASE("matmul: each code of mxfp4 is the specification's number") {
+  constexpr float kNumbers[16] = {
+      0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6};
+  ThreadPool pool(1);
+  const AllCodes w({127, 130});
+  std::vector<float> row(64);
+  dequantize_row(w.get(), 0, row.data());
+  for_each_target([&] {
+    Scratch scratch;
+    for (const int64_t count : {1, 64}) {
+      // Unit vectors, all of them or one alone; integers take them exactly.
+      for (int64_t i = 0; i < 64; i += count) {
+        std::vector<float> x(static_cast<size_t>(count * 64));
+        for (int64_t r = 0; r < count; ++r) {
+          x[static_cast<size_t>(r * 64 + i + r)] = 1;
+        }
+        for (const Precision precision : kPrecisions) {
+          std::vector<float> y(static_cast<size_t>(count));
+          matmul(
+              pool,
+              scratch,
+              precision,
+              w.get(),
+              rows_of(x, 64, count),
+              rows_in(y, 1, count));
+          for (int64_t r = 0; r < count; ++r) {
+            const int64_t c = i + r;
+            const float number = kNumbers[c % 16] * (c < 32 ? 1.0f : 8.0f);
+            CAPTURE(c);
+            REQUIRE(row[static_cast<size_t>(c)] == number);
+            REQUIRE(y[static_cast<size_t>(r)] == number);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("matmul: the least and the largest scales of mxfp4 are exact") {
+  // 2^-127 .. 2^127; products with 2^100 and 2^-100 are normal numbers.
+  for (const uint8_t scale : {0, 1, 2, 253, 254}) {
+    CAPTURE(int{scale});
+    const AllCodes w({scale});
+    const float size = scale < 100 ? 0x1.0p100f : 0x1.0p-100f;
+    std::vector<float> x(32);
+    x[5] = size; // 3
+    x[14] = size; // -4
+    const float expected = std::ldexp(size, scale - 127) * -1;
+    ThreadPool pool(1);
+    for_each_target([&] {
+      Scratch scratch;
+      for (const Precision precision : kPrecisions) {
+        float y = 0;
+        matmul(
+            pool,
+            scratch,
+            precision,
+            w.get(),
+            rows_of(x, 32, 1),
+            {&y, 1, 1, nullptr});
+        CHECK(y == expected);
+      }
+    });
+    std::vector<float> row(32);
+    dequantize_row(w.get(), 0, row.data());
+    CHECK(row[1] == std::ldexp(0.5f, scale - 127));
+    CHECK(row[10] == std::ldexp(-1.0f, scale - 127));
+  }
+}
+
+TEST_CASE("matmul: a scale of 255 makes its rows NaN and no others") {
+  ThreadPool pool(2);
+  for_each_target([&] {
+    Rng rng(26);
+    Scratch scratch;
+    RandomMatrix w(rng, kMxfp4Kind, 40, 96);
+    w.scales()[7 * 3 + 1] = std::byte{255};
+    for (const int64_t count : {1, 9}) {
+      const auto x = random_floats(rng, count * 96);
+      for (const Precision precision : kPrecisions) {
+        std::vector<float> y(static_cast<size_t>(count * 40));
+        matmul(
+            pool,
+            scratch,
+            precision,
+            w.get(),
+            rows_of(x, 96, count),
+            rows_in(y, 40, count));
+        for (size_t i = 0; i < y.size(); ++i) {
+          CAPTURE(i);
+          CHECK(std::isnan(y[i]) == (i % 40 == 7));
+        }
+      }
+    }
+  });
+}
+
+// Codes of the largest magnitude with integers of the largest: what 16-bit
+// sums hold least.
+TEST_CASE("matmul: the largest sums of integers do not overflow") {
+  ThreadPool pool(1);
+  const WeightKind kinds[] = {
+      kMxfp4Kind,
+      {WeightType::affine, 4, 32, ScaleType::f32},
+      {WeightType::affine, 5, 32, ScaleType::f32},
+      {WeightType::affine, 8, 32, ScaleType::f32}};
+  for_each_target([&] {
+    Rng rng(27);
+    Scratch scratch;
+    for (const auto& kind : kinds) {
+      CAPTURE(kind.name());
+      for (const int fill : {0xFF, 0x77}) {
+        RandomMatrix w(rng, kind, 33, 128);
+        std::memset(
+            w.weight(), fill, static_cast<size_t>(33 * row_bytes(w.get())));
+        for (const float value : {1.0f, -1.0f}) {
+          for (const int64_t count : {1, 13}) {
+            const std::vector<float> x(static_cast<size_t>(count * 128), value);
+            std::vector<float> y(static_cast<size_t>(count * 33));
+            matmul(
+                pool,
+                scratch,
+                Precision::int8,
+                w.get(),
+                rows_of(x, 128, count),
+                rows_in(y, 33, count));
+            check_near_reference(Precision::int8, w, rows_of(x, 128, count), y);
+          }
+        }
+      }
+    }
+  });
 }
 
 TEST_CASE("dequantize_row: each weight is scale * q + bias, rounded once") {

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kNumbersPerChunk = 8192;
 
 bool uses_integers(const Matrix& w, Precision precision) {
-  return precision == Precision::int8 && w.type == WeightType::affine;
+  return precision == Precision::int8 && is_quantised(w);
 }
 
 // The arrays in floats from the start of the memory.

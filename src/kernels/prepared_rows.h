@@ -17,7 +17,7 @@ namespace mlx_flash::kernels {
 // int8: for each group of each row, with the group's largest magnitude a,
 //   scale = a / 127
 //   integer = round(x * (127 / a)), halves to even; 0 where a is 0
-//   sum = scale * (sum of the integers)
+//   sum = the sum of the integers
 // A group with an infinity or a NaN has the scale NaN. f32: sum = the group's
 // sum in f32.
 struct PreparedRows {

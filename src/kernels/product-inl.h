@@ -1,12 +1,14 @@
-// The matrix product of one tile of affine W and some rows of x, in f32.
+// The matrix product of one tile of quantised W and some rows of x, in f32.
 //
 // The order of operations for each output is:
 //   total = 0
 //   for each block of kBlock columns, in order:
 //     sum = 0; for each column: sum = weight * x + sum     (fused where it is)
 //     total = scale * sum + total
-//     after the last block of a group:  total = bias * sum(x) + total
-// where a weight is its code.
+//     affine, after the last block of a group:
+//       total = bias * sum(x) + total
+// where a weight of the affine type is its code; of mxfp4 it is twice the
+// code's number, and the scale is half the scale.
 // Each lane is another output, so neither the size of the vectors nor the
 // other rows of W or x take part in it. Two ways of computing it follow:
 // multiply_one() unpacks weights in registers and uses them once,
@@ -89,7 +91,7 @@ HWY_INLINE void scale_sums(
     total[v] =
         hn::MulAdd(hn::Load(kFloats, factors + v * kLanes), sum[v], total[v]);
   }
-  if (scales.ends_group(block)) {
+  if (scales.biases && scales.ends_group(block)) {
     const float* biases = scales.biases + group * kTile + i;
     const Floats x_sum = hn::Set(kFloats, x_sums[group]);
     HWY_UNROLL(8)

@@ -38,6 +38,9 @@ void multiply_affine(const ProductTask& task) {
 
 template <class Sum>
 void multiply_integers(const ProductTask& task) {
+  if (task.w->type == WeightType::mxfp4) {
+    return multiply_codes<Mxfp4Codes, Sum>(task);
+  }
   switch (task.w->bits) {
     case 2:
       return multiply_codes<Codes<2>, Sum>(task);
@@ -72,6 +75,8 @@ void multiply_any(const ProductTask& task) {
       return multiply_dense<hwy::bfloat16_t, Bf16Weights>(task);
     case WeightType::affine:
       return multiply_affine(task);
+    case WeightType::mxfp4:
+      return multiply<Mxfp4Weights>(task);
   }
 }
 

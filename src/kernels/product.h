@@ -45,7 +45,7 @@ struct ProductTask {
   int64_t first = 0;
   int64_t rows = 0; // of x, 1 .. kTaskRows
   const float* const* x = nullptr;
-  const float* const* sums = nullptr; // affine
+  const float* const* sums = nullptr; // quantised
   // Both null for products in f32.
   const int8_t* const* integers = nullptr;
   const float* const* scales = nullptr;
@@ -55,7 +55,7 @@ struct ProductTask {
 };
 
 inline int64_t groups_of(const Matrix& w) {
-  return w.type == WeightType::affine ? w.in / w.group_size : 0;
+  return is_quantised(w) ? w.in / w.group_size : 0;
 }
 
 // Floats, in whole cache lines.
@@ -66,14 +66,25 @@ inline size_t padded_floats(int64_t floats) {
 // Rows of W in a tile on this processor.
 int64_t product_tile();
 
+// Scales are unpacked for so many groups of a row at once.
+inline constexpr int64_t kUnitGroups = 8;
+constexpr int64_t unit_groups(ScaleType type) {
+  return type == ScaleType::e8m0 ? 2 * kUnitGroups : kUnitGroups;
+}
+inline int64_t unpacked_groups(const Matrix& w) {
+  const int64_t unit = unit_groups(w.scale_type);
+  return (groups_of(w) + unit - 1) / unit * unit;
+}
+
 // The memory that a worker needs for tasks of W: a panel, and the scales and
-// biases of a tile. Groups are unpacked by eights.
+// biases of a tile.
 inline size_t product_memory_floats(const Matrix& w) {
-  if (w.type != WeightType::affine) {
+  if (!is_quantised(w)) {
     return padded_floats(kDensePanelColumns * product_tile());
   }
-  const int64_t groups = (groups_of(w) + 7) / 8 * 8;
-  return padded_floats((kPanelColumns + 2 * groups) * product_tile());
+  const int64_t arrays = w.type == WeightType::affine ? 2 : 1;
+  return padded_floats(
+      (kPanelColumns + arrays * unpacked_groups(w)) * product_tile());
 }
 
 // The task's results for all of its tile.

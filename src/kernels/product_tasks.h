@@ -19,6 +19,11 @@ inline void check(const Matrix& w) {
     const int g = w.group_size;
     MLX_FLASH_CHECK(g == 32 || g == 64 || g == 128);
     MLX_FLASH_CHECK(w.in % g == 0);
+    MLX_FLASH_CHECK(w.scale_type != ScaleType::e8m0);
+  }
+  if (w.type == WeightType::mxfp4) {
+    MLX_FLASH_CHECK(w.bits == 4 && w.group_size == 32 && w.in % 32 == 0);
+    MLX_FLASH_CHECK(w.scale_type == ScaleType::e8m0);
   }
 }
 
@@ -54,7 +59,9 @@ inline TileBytes tile_bytes(const Matrix& w, int64_t first) {
   }
   const int64_t scales = first * groups * scale_bytes(w.scale_type);
   return {
-      w.weight + first * row_bytes(w), w.scales + scales, w.biases + scales};
+      w.weight + first * row_bytes(w),
+      w.scales + scales,
+      w.type == WeightType::affine ? w.biases + scales : nullptr};
 }
 
 // Tasks of a product that are worth waking a thread for.

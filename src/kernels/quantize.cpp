@@ -132,7 +132,7 @@ void quantize_each_group(
       split_16(natural, even, even + kChunkBytes);
     }
     scales[g] = scale;
-    sums[g] = scale * static_cast<float>(sum_of_lanes(sum));
+    sums[g] = static_cast<float>(sum_of_lanes(sum));
   }
 }
 

@@ -22,7 +22,11 @@ std::vector<double> weight_row(const Matrix& w, int64_t row) {
       const int64_t group = row * (w.in / w.group_size) + i / w.group_size;
       const double scale = load_float(w.scales, w.scale_type, group);
       const double bias = load_float(w.biases, w.scale_type, group);
-      value = scale * load_quantized(start, w.bits, i) + bias;
+      value = scale * load_code(start, w.bits, i) + bias;
+    } else if (w.type == WeightType::mxfp4) {
+      const int64_t group = row * (w.in / w.group_size) + i / w.group_size;
+      const double scale = load_float(w.scales, w.scale_type, group);
+      value = scale * 0.5 * kTwiceE2m1[load_code(start, w.bits, i)];
     } else {
       value = load_float(start, number_type(w.type), i);
     }
@@ -48,7 +52,7 @@ double dot(const float* a, const float* b, int64_t n) {
 std::vector<double>
 taken(Precision precision, const Matrix& w, const float* x) {
   std::vector<double> out(x, x + w.in);
-  if (precision == Precision::f32 || w.type != WeightType::affine) {
+  if (precision == Precision::f32 || !is_quantised(w)) {
     return out;
   }
   for (int64_t g = 0; g < w.in; g += w.group_size) {

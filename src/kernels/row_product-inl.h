@@ -14,6 +14,7 @@
 #define MLX_FLASH_KERNELS_ROW_PRODUCT_INL_H_
 #endif
 
+#include "kernels/codes-inl.h"
 #include "kernels/column_order.h"
 #include "kernels/dot-inl.h"
 #include "kernels/tile-inl.h"
@@ -42,36 +43,46 @@ HWY_INLINE Words load_bytes(const void* from) {
       kWords, hn::LoadU(bytes, static_cast<const uint8_t*>(from)));
 }
 
-// A vector's columns of x, for codes of kBits bits.
-template <int kBits>
+// A vector's columns of x, and what its sums begin with, so that kOffset drops
+// out of the codes.
+template <class CodeType, class Sum>
 struct VectorOfX {
-  static constexpr int64_t kPlanes = kBits == 4 ? 2 : 1;
+  static constexpr int64_t kPlanes = CodeType::kBits == 4 ? 2 : 1;
   Words plane[kPlanes];
+  Ints start;
 
   // Columns of the bytes from `at` on of a row of W.
   HWY_INLINE VectorOfX(const int8_t* HWY_RESTRICT x, int64_t at) {
     const int64_t in_chunk = at % kChunkBytes;
     const int8_t* from = x + (at - in_chunk) * kPlanes + in_chunk;
+    start = hn::Zero(kInts);
     for (int64_t p = 0; p < kPlanes; ++p) {
       plane[p] = load_bytes(from + p * kChunkBytes);
+    }
+    if constexpr (CodeType::kOffset > 0) {
+      Sum sum;
+      sum.start(start);
+      for (const Words factors : plane) {
+        sum.add(hn::Set(kWords, 0x01010101 * CodeType::kOffset), factors);
+      }
+      start = hn::Neg(sum.finish(start));
     }
   }
 };
 
 // The products of one vector of codes, added up in each lane.
-template <int kBits, class Sum>
-HWY_INLINE Ints dot_vector(Words codes, const VectorOfX<kBits>& x) {
+template <class CodeType, class Sum>
+HWY_INLINE Ints dot_vector(Words codes, const VectorOfX<CodeType, Sum>& x) {
   Sum sum;
-  sum.start(hn::Zero(kInts));
-  if constexpr (kBits == 4) {
-    const Words mask = hn::Set(kWords, 0x0F0F0F0F);
-    sum.add(hn::And(codes, mask), x.plane[0]);
-    sum.add(hn::And(hn::ShiftRight<4>(codes), mask), x.plane[1]);
+  sum.start(x.start);
+  if constexpr (CodeType::kBits == 4) {
+    sum.add(CodeType::template plane<false>(codes), x.plane[0]);
+    sum.add(CodeType::template plane<true>(codes), x.plane[1]);
   } else {
-    static_assert(kBits == 8);
+    static_assert(CodeType::kBits == 8);
     sum.add(codes, x.plane[0]);
   }
-  return sum.finish(hn::Zero(kInts));
+  return sum.finish(x.start);
 }
 
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
@@ -186,14 +197,15 @@ struct TileAhead {
 
 // The sums of the vectors at byte `at` of kLanes rows: sums[s] of their pieces
 // s * kSize and up.
-template <int kBits, int64_t kSize, class Sum>
+template <class CodeType, int64_t kSize, class Sum>
 HWY_INLINE void sum_vectors(
     const uint8_t* const* rows,
     int64_t at,
-    const VectorOfX<kBits>& x,
+    const VectorOfX<CodeType, Sum>& x,
     LinesAhead& ahead,
     Ints* sums) {
-  constexpr int64_t kMost = kBits == 4 ? 8 * 15 * 127 : 4 * 255 * 127;
+  constexpr int64_t kMost = 4 * VectorOfX<CodeType, Sum>::kPlanes *
+      (CodeType::kMost - CodeType::kOffset) * 127;
   Ints pieces[kPieces];
   HWY_UNROLL(4)
   for (int64_t k = 0; k < kPieces; ++k) {
@@ -202,7 +214,7 @@ HWY_INLINE void sum_vectors(
     for (int64_t j = 0; j < 4; ++j) {
       const uint8_t* row = rows[4 * k + j] + at;
       __builtin_prefetch(row + kNear);
-      v[j] = dot_vector<kBits, Sum>(load_bytes(row), x);
+      v[j] = dot_vector<CodeType, Sum>(load_bytes(row), x);
     }
     pieces[k] = sum_blocks<kMost>(v);
     ahead.fetch(4 * kVectorBytes / kLine);
@@ -225,7 +237,7 @@ struct RowEnds {
 };
 
 // kLanes rows of the tile.
-template <int kBits, int64_t kGroupPieces, class Sum>
+template <class CodeType, int64_t kGroupPieces, class Sum>
 class RowsOfVector {
  public:
   RowsOfVector(
@@ -244,20 +256,16 @@ class RowsOfVector {
   HWY_INLINE Floats multiply(TileAhead& ahead) {
     const Matrix& w = *task_.w;
     const int64_t groups = groups_of(w);
-    HWY_ALIGN float scales[kUnitGroups * kLanes];
-    HWY_ALIGN float biases[kUnitGroups * kLanes];
+    HWY_ALIGN float scales[kUnit * kLanes];
+    HWY_ALIGN float biases[kUnit * kLanes];
     Floats total = hn::Zero(kFloats);
-    for (int64_t unit = 0; unit < groups; unit += kUnitGroups) {
-      if (w.scale_type == ScaleType::bf16) { // nearly always: inlined
-        unpack_unit<Bf16Weights>(scales_, readable_, unit, kLanes, scales);
-        unpack_unit<Bf16Weights>(biases_, readable_, unit, kLanes, biases);
-      } else {
-        unpack_unit(w.scale_type, scales_, readable_, unit, kLanes, scales);
-        unpack_unit(w.scale_type, biases_, readable_, unit, kLanes, biases);
-      }
+    for (int64_t unit = 0; unit < groups; unit += kUnit) {
+      unpack_both(unit, scales, biases);
       ahead.scales.fetch(kVectorBytes / kPieceBytes);
-      ahead.biases.fetch(kVectorBytes / kPieceBytes);
-      const int64_t end = std::min(unit + kUnitGroups, groups);
+      if constexpr (CodeType::kAffine) {
+        ahead.biases.fetch(kVectorBytes / kPieceBytes);
+      }
+      const int64_t end = std::min(unit + kUnit, groups);
       for (int64_t group = unit; group < end; group += kGroups) {
         Ints sums[kGroups];
         sum_groups(group, ahead.weight, sums);
@@ -274,11 +282,30 @@ class RowsOfVector {
   }
 
  private:
+  // Groups whose scales are unpacked at once.
+  static constexpr int64_t kUnit =
+      CodeType::kAffine ? kUnitGroups : unit_groups(ScaleType::e8m0);
   // Groups of a vector, and vectors of a group.
   static constexpr int64_t kGroups =
       std::max<int64_t>(1, kPieces / kGroupPieces);
   static constexpr int64_t kGroupVectors =
       std::max<int64_t>(1, kGroupPieces / kPieces);
+
+  HWY_INLINE void unpack_both(int64_t first, float* scales, float* biases)
+      const {
+    if constexpr (!CodeType::kAffine) {
+      unpack_unit<E8m0Halves>(scales_, readable_, first, kLanes, scales);
+    } else {
+      const ScaleType type = task_.w->scale_type;
+      if (type == ScaleType::bf16) { // nearly always: inlined
+        unpack_unit<Bf16Weights>(scales_, readable_, first, kLanes, scales);
+        unpack_unit<Bf16Weights>(biases_, readable_, first, kLanes, biases);
+      } else {
+        unpack_unit(type, scales_, readable_, first, kLanes, scales);
+        unpack_unit(type, biases_, readable_, first, kLanes, biases);
+      }
+    }
+  }
 
   HWY_INLINE void sum_groups(int64_t group, LinesAhead& ahead, Ints* sums) {
     int64_t at = group * kGroupPieces * kPieceBytes;
@@ -293,12 +320,12 @@ class RowsOfVector {
 
   HWY_INLINE void sum_at(int64_t at, LinesAhead& ahead, Ints* sums) {
     constexpr int64_t kSize = std::min(kPieces, kGroupPieces);
-    const VectorOfX<kBits> x(task_.integers[0], at);
+    const VectorOfX<CodeType, Sum> x(task_.integers[0], at);
     if (at + kVectorBytes <= bytes_) {
-      sum_vectors<kBits, kSize, Sum>(rows_, at, x, ahead, sums);
+      sum_vectors<CodeType, kSize, Sum>(rows_, at, x, ahead, sums);
     } else {
       const RowEnds ends(rows_, at, bytes_ - at);
-      sum_vectors<kBits, kSize, Sum>(ends.row, 0, x, ahead, sums);
+      sum_vectors<CodeType, kSize, Sum>(ends.row, 0, x, ahead, sums);
     }
   }
 
@@ -308,13 +335,14 @@ class RowsOfVector {
       const float* scales,
       const float* biases,
       Floats& total) const {
-    const Floats scale = hn::Mul(
-        hn::Load(kFloats, scales), hn::Set(kFloats, task_.scales[0][group]));
+    const float x_scale = task_.scales[0][group];
+    const Floats scale =
+        hn::Mul(hn::Load(kFloats, scales), hn::Set(kFloats, x_scale));
     total = hn::MulAdd(scale, hn::ConvertTo(kFloats, sum), total);
-    total = hn::MulAdd(
-        hn::Load(kFloats, biases),
-        hn::Set(kFloats, task_.sums[0][group]),
-        total);
+    if constexpr (CodeType::kAffine) {
+      const Floats x_sum = hn::Set(kFloats, x_scale * task_.sums[0][group]);
+      total = hn::MulAdd(hn::Load(kFloats, biases), x_sum, total);
+    }
   }
 
   const ProductTask& task_;
@@ -325,29 +353,35 @@ class RowsOfVector {
   const int64_t readable_;
 };
 
-template <int kBits, int64_t kGroupPieces, class Sum>
+template <class CodeType, int64_t kGroupPieces, class Sum>
 HWY_NOINLINE void multiply_row(const ProductTask& task) {
   const Matrix& w = *task.w;
   const TileRows rows(w.weight, row_bytes(w), task.first, w.out);
   const TileRows scales = scale_rows(task, w.scales);
-  const TileRows biases = scale_rows(task, w.biases);
+  const TileRows biases =
+      scale_rows(task, CodeType::kAffine ? w.biases : w.scales);
   TileAhead ahead(task);
   for (int64_t i = 0; i < kTile; i += kLanes) {
-    RowsOfVector<kBits, kGroupPieces, Sum> part(task, rows, scales, biases, i);
+    RowsOfVector<CodeType, kGroupPieces, Sum> part(
+        task, rows, scales, biases, i);
     hn::StoreU(part.multiply(ahead), kFloats, task.out + i);
   }
 }
 
-template <int kBits, class Sum>
+template <class CodeType, class Sum>
 void multiply_one_row(const ProductTask& task) {
-  constexpr int64_t kSmallest = 32 * kBits / 8 / kPieceBytes;
-  switch (task.w->group_size) {
-    case 32:
-      return multiply_row<kBits, kSmallest, Sum>(task);
-    case 64:
-      return multiply_row<kBits, 2 * kSmallest, Sum>(task);
-    case 128:
-      return multiply_row<kBits, 4 * kSmallest, Sum>(task);
+  constexpr int64_t kSmallest = 32 * CodeType::kBits / 8 / kPieceBytes;
+  if constexpr (!CodeType::kAffine) {
+    return multiply_row<CodeType, kSmallest, Sum>(task);
+  } else {
+    switch (task.w->group_size) {
+      case 32:
+        return multiply_row<CodeType, kSmallest, Sum>(task);
+      case 64:
+        return multiply_row<CodeType, 2 * kSmallest, Sum>(task);
+      case 128:
+        return multiply_row<CodeType, 4 * kSmallest, Sum>(task);
+    }
   }
 }
 

@@ -87,6 +87,9 @@ struct WeightKind {
 
   std::string name() const {
     constexpr const char* kNumbers[] = {"f32", "f16", "bf16"};
+    if (type == WeightType::mxfp4) {
+      return "mxfp4";
+    }
     if (type != WeightType::affine) {
       return kNumbers[static_cast<int>(type)];
     }
@@ -95,9 +98,15 @@ struct WeightKind {
   }
 };
 
+inline constexpr WeightKind kMxfp4Kind{
+    WeightType::mxfp4,
+    4,
+    32,
+    ScaleType::e8m0};
+
 inline std::vector<WeightKind> all_weight_kinds() {
   std::vector<WeightKind> kinds = {
-      {WeightType::f32}, {WeightType::f16}, {WeightType::bf16}};
+      {WeightType::f32}, {WeightType::f16}, {WeightType::bf16}, kMxfp4Kind};
   for (const int bits : {2, 3, 4, 5, 6, 8}) {
     for (const int group : {32, 64, 128}) {
       for (const auto scale :
@@ -109,13 +118,14 @@ inline std::vector<WeightKind> all_weight_kinds() {
   return kinds;
 }
 
-// One kind of each number of bits, and the dense ones.
+// One kind of each number of bits, mxfp4 and the dense ones.
 inline std::vector<WeightKind> some_weight_kinds() {
   using enum ScaleType;
   return {
       {WeightType::f32},
       {WeightType::f16},
       {WeightType::bf16},
+      kMxfp4Kind,
       {WeightType::affine, 2, 64, bf16},
       {WeightType::affine, 3, 32, f16},
       {WeightType::affine, 4, 64, bf16},
@@ -135,15 +145,16 @@ class RandomMatrix {
     matrix_.group_size = kind.group_size;
     matrix_.out = out;
     matrix_.in = in;
-    if (kind.type == WeightType::affine) {
-      weight_ = OddBytes(out * row_bytes(matrix_));
-      for (int64_t i = 0; i < weight_.size(); ++i) {
-        weight_.data()[i] = static_cast<std::byte>(rng.next());
-      }
+    if (is_quantised(matrix_)) {
       const int64_t groups = out * (in / kind.group_size);
-      const double scale = 2.0 / (1 << kind.bits);
-      scales_ = numbers(rng, kind.scale_type, groups, 0.1 * scale, scale);
-      biases_ = numbers(rng, kind.scale_type, groups, -1.2, -0.8);
+      weight_ = random_bytes(rng, out * row_bytes(matrix_), 0, 255);
+      if (kind.type == WeightType::mxfp4) {
+        scales_ = random_bytes(rng, groups, 123, 126);
+      } else {
+        const double scale = 2.0 / (1 << kind.bits);
+        scales_ = numbers(rng, kind.scale_type, groups, 0.1 * scale, scale);
+        biases_ = numbers(rng, kind.scale_type, groups, -1.2, -0.8);
+      }
     } else {
       weight_ = numbers(rng, number_type(kind.type), out * in, -1, 1);
     }
@@ -157,6 +168,12 @@ class RandomMatrix {
   const Matrix& get() const {
     return matrix_;
   }
+  std::byte* scales() {
+    return scales_.data();
+  }
+  std::byte* weight() {
+    return weight_.data();
+  }
 
   // The sum of the magnitudes that y[o] adds up: what rounding is relative to.
   double magnitude(int64_t o, const float* x) const {
@@ -164,11 +181,15 @@ class RandomMatrix {
     const Matrix& w = matrix_;
     for (int64_t i = 0; i < w.in; ++i) {
       double value = 0;
-      if (w.type == WeightType::affine) {
+      if (is_quantised(w)) {
         const int64_t group = o * (w.in / w.group_size) + i / w.group_size;
-        value = std::abs(load_float(w.scales, w.scale_type, group)) *
-                load_quantized(w.weight + o * row_bytes(w), w.bits, i) +
-            std::abs(load_float(w.biases, w.scale_type, group));
+        const uint32_t code = load_code(w.weight + o * row_bytes(w), w.bits, i);
+        const double scale =
+            std::abs(load_float(w.scales, w.scale_type, group));
+        value = w.type == WeightType::mxfp4
+            ? scale * std::abs(0.5 * kTwiceE2m1[code])
+            : scale * code +
+                std::abs(load_float(w.biases, w.scale_type, group));
       } else {
         value =
             std::abs(load_float(w.weight, number_type(w.type), o * w.in + i));
@@ -179,6 +200,15 @@ class RandomMatrix {
   }
 
  private:
+  static OddBytes
+  random_bytes(Rng& rng, int64_t count, uint64_t low, uint64_t high) {
+    OddBytes bytes(count);
+    for (int64_t i = 0; i < count; ++i) {
+      bytes.data()[i] = static_cast<std::byte>(low + rng.below(high - low + 1));
+    }
+    return bytes;
+  }
+
   static OddBytes
   numbers(Rng& rng, ScaleType type, int64_t count, double low, double high) {
     OddBytes bytes(count * (type == ScaleType::f32 ? 4 : 2));

@@ -34,7 +34,7 @@ prefetch_ahead(const TileRows& rows, int64_t offset, int64_t bytes) {
 // Scales and biases of a tile, from unpack_scales().
 struct TileScales {
   const float* scales = nullptr;
-  const float* biases = nullptr;
+  const float* biases = nullptr; // affine
   int64_t groups = 0; // of a row
   int64_t group_blocks = 1; // blocks in a group: 1, 2 or 4
 
@@ -58,10 +58,12 @@ HWY_INLINE TileScales tile_scales(const ProductTask& task) {
   const Matrix& w = *task.w;
   const int64_t groups = groups_of(w);
   float* scales = task.memory + kPanelColumns * kTile;
-  float* biases =
-      scales + (groups + kUnitGroups - 1) / kUnitGroups * kUnitGroups * kTile;
+  float* biases = nullptr;
   unpack_scales(w.scale_type, scale_rows(task, w.scales), groups, scales);
-  unpack_scales(w.scale_type, scale_rows(task, w.biases), groups, biases);
+  if (w.type == WeightType::affine) {
+    biases = scales + unpacked_groups(w) * kTile;
+    unpack_scales(w.scale_type, scale_rows(task, w.biases), groups, biases);
+  }
   return {scales, biases, groups, w.group_size / kBlock};
 }
 

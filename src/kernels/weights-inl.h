@@ -19,6 +19,7 @@
 #include <cstring>
 
 #include "hwy/cache_control.h"
+#include "kernels/e2m1.h"
 #include "kernels/product.h"
 #include "kernels/simd-inl.h"
 
@@ -165,7 +166,7 @@ HWY_INLINE Words staged(const uint32_t* HWY_RESTRICT words, int64_t word) {
 
 // The weight types. kPeriod weights are whole words, and unpacked by straight
 // code: `weight<j>(words)` is weight j of the period whose first staged word is
-// at `words`. kStageBlocks blocks are staged together. Affine types
+// at `words`. kStageBlocks blocks are staged together. Quantised types
 // without kDirect are unpacked into a panel even for one row of x.
 struct F32Weights {
   static constexpr int kBits = 32;
@@ -238,6 +239,74 @@ struct AffineWeights {
   }
 };
 
+#if HWY_TARGET != HWY_SCALAR
+// table[i] for the numbers i below 16 in the bytes of v.
+template <typename T>
+HWY_INLINE Words look_up_bytes(const T (&table)[16], Words v) {
+  const hn::Repartition<T, WordTag> bytes;
+  return hn::BitCast(
+      kWords,
+      hn::TableLookupBytes(
+          hn::LoadDup128(bytes, table), hn::BitCast(bytes, v)));
+}
+#endif
+
+// Weights are twice the numbers of the codes: small integers.
+struct Mxfp4Weights {
+  static constexpr int kBits = 4;
+  static constexpr int kPeriod = 8;
+  static constexpr bool kDirect = true;
+  static constexpr int64_t kStageBlocks = 4;
+
+  template <int j>
+  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+#if HWY_TARGET == HWY_SCALAR
+    const uint32_t code = hn::GetLane(staged(words, 0)) >> (4 * j) & 15;
+    return hn::Set(kFloats, kTwiceE2m1[code]);
+#elif HWY_MAX_BYTES >= 64
+    HWY_ALIGN static constexpr float kTable[16] = {
+        0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    const Words codes = AffineWeights<4>::code<j>(words);
+    return hn::TableLookupLanes(
+        hn::Load(kFloats, kTable), hn::IndicesFromVec(kFloats, codes));
+#else
+    HWY_ALIGN static constexpr int8_t kTable[16] = {
+        0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    // A byte has two codes; its lower half is the earlier one.
+    const Words w = staged(words, 0);
+    const Words codes = hn::And(
+        j % 2 == 0 ? w : hn::ShiftRight<4>(w), hn::Set(kWords, 0x0F0F0F0F));
+    const auto bytes = hn::BitCast(kInts, look_up_bytes(kTable, codes));
+    return hn::ConvertTo(
+        kFloats, hn::ShiftRight<24>(hn::ShiftLeft<24 - j / 2 * 8>(bytes)));
+#endif
+  }
+};
+
+// Half of E8M0 scales, for weights that are doubled.
+struct E8m0Halves {
+  static constexpr int kBits = 8;
+
+  template <int j>
+  static HWY_INLINE Floats weight(const uint32_t* HWY_RESTRICT words) {
+    // The byte where a float has its exponent.
+    constexpr int kLeft = 23 - j % 4 * 8;
+    const Words word = staged(words, j / 4);
+    Words bits;
+    if constexpr (kLeft < 0) {
+      bits = hn::ShiftRight<-kLeft>(word);
+    } else {
+      bits = hn::ShiftLeft<kLeft>(word);
+    }
+    bits = hn::And(bits, hn::Set(kWords, 0x7F800000));
+    // 2^-127, for 0, is below the smallest normal number.
+    const Floats scale =
+        hn::BitCast(kFloats, hn::Max(bits, hn::Set(kWords, 0x00400000)));
+    // scale - scale / 2: NaN for 255, which is infinity here.
+    return hn::NegMulAdd(scale, hn::Set(kFloats, 0.5f), scale);
+  }
+};
+
 // Stages up to kStageBlocks blocks, `n` weights in all, from weight `first`.
 template <class Weights>
 HWY_INLINE void stage_weights(
@@ -250,41 +319,38 @@ HWY_INLINE void stage_weights(
       rows, first * Weights::kBits / 8, (n * Weights::kBits + 31) / 32, stage);
 }
 
-// Scales are unpacked for so many groups at once.
-inline constexpr int64_t kUnitGroups = 8;
+// out[j * stride] and up = scale j of kLanes rows, for j, j + 1, ... of the 16
+// bytes staged at `words`.
+template <class Scales, int j>
+HWY_INLINE void unpack_16_bytes(
+    const uint32_t* HWY_RESTRICT words,
+    int64_t stride,
+    float* HWY_RESTRICT out) {
+  if constexpr (j * Scales::kBits < 128) {
+    hn::Store(Scales::template weight<j>(words), kFloats, out + j * stride);
+    unpack_16_bytes<Scales, j + 1>(words, stride, out);
+  }
+}
 
 // Scales or biases of kLanes rows as floats: out[g * stride + i] is group
-// first + g's of row i, for g below kUnitGroups; those past the end of a row
+// first + g's of row i, for g below unit_groups(); those past the end of a row
 // mean nothing. `readable` bytes from the start of each row may be read.
-template <class Weights>
+template <class Scales>
 HWY_INLINE void unpack_unit(
     const uint8_t* const* rows,
     int64_t readable,
     int64_t first,
     int64_t stride,
     float* HWY_RESTRICT out) {
-  constexpr int64_t kGroups = 128 / Weights::kBits;
-  for (int64_t g = 0; g < kUnitGroups; g += kGroups) {
-    const int64_t at = (first + g) * Weights::kBits / 8;
+  constexpr int64_t kGroups = 128 / Scales::kBits;
+  for (int64_t g = 0; g < std::max(kUnitGroups, kGroups); g += kGroups) {
+    const int64_t at = (first + g) * Scales::kBits / 8;
     if (at >= readable) {
       return;
     }
     HWY_ALIGN uint32_t words[4 * kTile]; // of which kLanes columns are used
     transpose_words(rows, readable, at, words);
-    float* to = out + g * stride;
-    const auto put = [&](Floats scale, int64_t i) HWY_ATTR {
-      hn::Store(scale, kFloats, to + i * stride);
-    };
-    put(Weights::template weight<0>(words), 0);
-    put(Weights::template weight<1>(words), 1);
-    put(Weights::template weight<2>(words), 2);
-    put(Weights::template weight<3>(words), 3);
-    if constexpr (kGroups == 8) {
-      put(Weights::template weight<4>(words), 4);
-      put(Weights::template weight<5>(words), 5);
-      put(Weights::template weight<6>(words), 6);
-      put(Weights::template weight<7>(words), 7);
-    }
+    unpack_16_bytes<Scales, 0>(words, stride, out + g * stride);
   }
 }
 
@@ -302,17 +368,19 @@ inline HWY_NOINLINE void unpack_unit(
       return unpack_unit<F16Weights>(rows, readable, first, stride, out);
     case ScaleType::bf16:
       return unpack_unit<Bf16Weights>(rows, readable, first, stride, out);
+    case ScaleType::e8m0:
+      return unpack_unit<E8m0Halves>(rows, readable, first, stride, out);
   }
 }
 
 // The same of a whole tile: out[g * kTile + i], for `groups` rounded up to
-// kUnitGroups.
+// whole units.
 inline HWY_NOINLINE void unpack_scales(
     ScaleType type,
     const TileRows& rows,
     int64_t groups,
     float* HWY_RESTRICT out) {
-  for (int64_t g = 0; g < groups; g += kUnitGroups) {
+  for (int64_t g = 0; g < groups; g += unit_groups(type)) {
     for (int64_t v = 0; v < kTile; v += kLanes) {
       unpack_unit(
           type, rows.row + v, rows.readable, g, kTile, out + g * kTile + v);

@@ -13,6 +13,7 @@ mx::Dtype mlx_dtype(kernels::WeightType type) {
     case kernels::WeightType::bf16:
       return mx::bfloat16;
     case kernels::WeightType::affine:
+    case kernels::WeightType::mxfp4:
       return mx::uint32;
   }
   return mx::float32;
@@ -26,8 +27,14 @@ mx::Dtype mlx_dtype(kernels::ScaleType type) {
       return mx::float16;
     case kernels::ScaleType::bf16:
       return mx::bfloat16;
+    case kernels::ScaleType::e8m0:
+      return mx::uint8;
   }
   return mx::float32;
+}
+
+std::string mlx_mode(kernels::WeightType type) {
+  return type == kernels::WeightType::mxfp4 ? "mxfp4" : "affine";
 }
 
 namespace {
@@ -60,9 +67,9 @@ MatrixArrays matrix_arrays(
     size_t count,
     size_t pitch) {
   const kernels::Matrix& m = place.matrix;
-  const bool affine = m.type == kernels::WeightType::affine;
+  const bool quantised = kernels::is_quantised(m);
   const int out = static_cast<int>(m.out);
-  const int words = static_cast<int>(affine ? m.in * m.bits / 32 : m.in);
+  const int words = static_cast<int>(quantised ? m.in * m.bits / 32 : m.in);
   MatrixArrays arrays{
       one_array(
           memory,
@@ -74,11 +81,14 @@ MatrixArrays matrix_arrays(
           pitch),
       std::nullopt,
       std::nullopt};
-  if (affine) {
-    const int groups = static_cast<int>(m.in / m.group_size);
-    const auto dtype = mlx_dtype(m.scale_type);
-    arrays.scales = one_array(
-        memory, place.scales_offset, out, groups, dtype, count, pitch);
+  if (!quantised) {
+    return arrays;
+  }
+  const int groups = static_cast<int>(m.in / m.group_size);
+  const auto dtype = mlx_dtype(m.scale_type);
+  arrays.scales =
+      one_array(memory, place.scales_offset, out, groups, dtype, count, pitch);
+  if (m.type == kernels::WeightType::affine) {
     arrays.biases = one_array(
         memory, place.biases_offset, out, groups, dtype, count, pitch);
   }

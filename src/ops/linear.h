@@ -4,6 +4,7 @@
 #include <mlx/array.h>
 
 #include <optional>
+#include <string>
 
 #include "kernels/matrix.h"
 #include "ops/device_buffer.h"
@@ -14,15 +15,17 @@ namespace mlx_flash::ops {
 struct MatrixPlace {
   kernels::Matrix matrix; // type and shape; its pointers are not used
   size_t weight_offset = 0;
-  size_t scales_offset = 0; // affine only, as biases_offset
-  size_t biases_offset = 0;
+  size_t scales_offset = 0; // quantised
+  size_t biases_offset = 0; // affine
 
   // The matrix whose memory starts at `base`.
   kernels::Matrix at(const std::byte* base) const {
     kernels::Matrix m = matrix;
     m.weight = base + weight_offset;
-    if (m.type == kernels::WeightType::affine) {
+    if (kernels::is_quantised(m)) {
       m.scales = base + scales_offset;
+    }
+    if (m.type == kernels::WeightType::affine) {
       m.biases = base + biases_offset;
     }
     return m;
@@ -46,13 +49,13 @@ struct SwigluMlp {
   Linear down;
 };
 
-// The three arrays of `count` equal matrices, `pitch` bytes apart, as MLX
-// sees them: weight [count, out, words], scales and biases [count, out,
-// groups]. Without `count` dimensions when count is 0 (one matrix).
+// The arrays of `count` equal matrices, `pitch` bytes apart, as MLX sees them:
+// weight [count, out, words], scales and biases [count, out, groups]. Without
+// `count` dimensions when count is 0 (one matrix).
 struct MatrixArrays {
   mx::array weight;
-  std::optional<mx::array> scales;
-  std::optional<mx::array> biases;
+  std::optional<mx::array> scales; // quantised
+  std::optional<mx::array> biases; // affine
 };
 MatrixArrays matrix_arrays(
     const DeviceBuffer& memory,
@@ -62,5 +65,7 @@ MatrixArrays matrix_arrays(
 
 mx::Dtype mlx_dtype(kernels::WeightType type);
 mx::Dtype mlx_dtype(kernels::ScaleType type);
+// MLX's name for the way a quantised type is packed.
+std::string mlx_mode(kernels::WeightType type);
 
 } // namespace mlx_flash::ops

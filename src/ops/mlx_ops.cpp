@@ -16,6 +16,18 @@ bool gathers(mx::Dtype dtype, const mx::Stream& stream) {
   return stream.device == mx::Device::gpu || dtype == mx::float32;
 }
 
+// MLX wants scales and biases in the activations' dtype, but for those that
+// are no floats.
+void convert_scales(
+    MatrixArrays& arrays,
+    mx::Dtype dtype,
+    const mx::Stream& stream) {
+  if (arrays.biases) {
+    arrays.scales = mx::astype(*arrays.scales, dtype, stream);
+    arrays.biases = mx::astype(*arrays.biases, dtype, stream);
+  }
+}
+
 } // namespace
 
 MlxOps::MlxOps(mx::Device device, mx::Dtype activation_dtype)
@@ -26,8 +38,7 @@ const MatrixArrays& MlxOps::arrays_of(const Linear& w) {
   if (found == linears_.end()) {
     MatrixArrays arrays = matrix_arrays(w.memory, w.place);
     if (arrays.scales) {
-      arrays.scales = mx::astype(*arrays.scales, dtype_, stream_);
-      arrays.biases = mx::astype(*arrays.biases, dtype_, stream_);
+      convert_scales(arrays, dtype_, stream_);
     } else {
       arrays.weight = mx::astype(arrays.weight, dtype_, stream_);
     }
@@ -44,14 +55,18 @@ mx::array MlxOps::embed(const Linear& table, const std::vector<uint32_t>& ids) {
   if (!w.scales) {
     return weight;
   }
+  std::optional<mx::array> biases;
+  if (w.biases) {
+    biases = mx::take(*w.biases, index, 0, stream_);
+  }
   const auto& m = table.place.matrix;
   return mx::dequantize(
       weight,
       mx::take(*w.scales, index, 0, stream_),
-      mx::take(*w.biases, index, 0, stream_),
+      biases,
       m.group_size,
       m.bits,
-      "affine",
+      mlx_mode(m.type),
       std::nullopt,
       dtype_,
       stream_);
@@ -71,7 +86,7 @@ mx::array MlxOps::linear(const Linear& w, const mx::array& x) {
       true,
       m.group_size,
       m.bits,
-      "affine",
+      mlx_mode(m.type),
       stream_);
 }
 
@@ -195,20 +210,20 @@ mx::array MlxOps::expert_linear(
     const MatrixPlace& place,
     const mx::array& x,
     const mx::array& slots) {
-  const MatrixArrays w =
-      matrix_arrays(bank.memory, place, bank.count, bank.pitch);
+  MatrixArrays w = matrix_arrays(bank.memory, place, bank.count, bank.pitch);
   if (w.scales) {
+    convert_scales(w, dtype_, stream_);
     return mx::gather_qmm(
         x,
         w.weight,
-        mx::astype(*w.scales, dtype_, stream_),
-        mx::astype(*w.biases, dtype_, stream_),
+        *w.scales,
+        w.biases,
         std::nullopt,
         slots,
         true,
         place.matrix.group_size,
         place.matrix.bits,
-        "affine",
+        mlx_mode(place.matrix.type),
         std::nullopt,
         false,
         stream_);

@@ -28,6 +28,25 @@ mx::array random_rows(Rng& rng, int rows, int features) {
   return mx::array(values.begin(), {rows, features}, mx::float32);
 }
 
+// How the weights of a test are stored; f32 unless there are bits.
+struct Form {
+  kernels::WeightType type = kernels::WeightType::f32;
+  int bits = 0;
+
+  Form() = default;
+  Form(int affine_bits)
+      : type(
+            affine_bits > 0 ? kernels::WeightType::affine
+                            : kernels::WeightType::f32),
+        bits(affine_bits) {}
+};
+
+Form mxfp4() {
+  Form form(4);
+  form.type = kernels::WeightType::mxfp4;
+  return form;
+}
+
 // A random matrix in `memory` at `place`'s offsets, small enough in value
 // that products stay near one.
 void fill_matrix(Rng& rng, const MatrixPlace& place, std::byte* base) {
@@ -39,30 +58,41 @@ void fill_matrix(Rng& rng, const MatrixPlace& place, std::byte* base) {
       std::memcpy(out + 4 * i, &value, 4);
     }
   };
-  if (m.type != kernels::WeightType::affine) {
+  const auto write_bytes =
+      [&](const std::byte* at, int64_t n, uint64_t least, uint64_t values) {
+        auto* out = const_cast<std::byte*>(at);
+        for (int64_t i = 0; i < n; ++i) {
+          out[i] = static_cast<std::byte>(least + rng.below(values));
+        }
+      };
+  if (!kernels::is_quantised(m)) {
     write_floats(m.weight, m.out * m.in, 0.1f);
     return;
   }
-  auto* words = const_cast<std::byte*>(m.weight);
-  for (int64_t i = 0; i < m.out * kernels::row_bytes(m); ++i) {
-    words[i] = static_cast<std::byte>(rng.below(256));
-  }
+  write_bytes(m.weight, m.out * kernels::row_bytes(m), 0, 256);
   const int64_t groups = m.out * m.in / m.group_size;
+  if (m.type == kernels::WeightType::mxfp4) {
+    write_bytes(m.scales, groups, 121, 3); // 2^-6 .. 2^-4
+    return;
+  }
   write_floats(m.scales, groups, 0.02f);
   write_floats(m.biases, groups, 0.1f);
 }
 
-MatrixPlace place_of(int out, int in, int bits, size_t start) {
+MatrixPlace place_of(int out, int in, const Form& form, size_t start) {
   MatrixPlace place;
-  place.matrix.out = out;
-  place.matrix.in = in;
+  kernels::Matrix& m = place.matrix;
+  m.type = form.type;
+  m.out = out;
+  m.in = in;
   place.weight_offset = start;
-  if (bits > 0) {
-    place.matrix.type = kernels::WeightType::affine;
-    place.matrix.scale_type = kernels::ScaleType::f32;
-    place.matrix.bits = bits;
-    place.matrix.group_size = 32;
-    place.scales_offset = start + static_cast<size_t>(out) * in * bits / 8;
+  if (form.bits > 0) {
+    m.scale_type = form.type == kernels::WeightType::mxfp4
+        ? kernels::ScaleType::e8m0
+        : kernels::ScaleType::f32;
+    m.bits = form.bits;
+    m.group_size = 32;
+    place.scales_offset = start + static_cast<size_t>(out) * in * m.bits / 8;
     place.biases_offset = place.scales_offset + size_t{4} * out * in / 32;
   }
   return place;
@@ -70,13 +100,13 @@ MatrixPlace place_of(int out, int in, int bits, size_t start) {
 
 size_t end_of(const MatrixPlace& place) {
   const auto& m = place.matrix;
-  return m.type == kernels::WeightType::affine
+  return kernels::is_quantised(m)
       ? place.biases_offset + 4 * m.out * m.in / m.group_size
       : place.weight_offset + 4 * m.out * m.in;
 }
 
-Linear random_linear(Rng& rng, int out, int in, int bits) {
-  const MatrixPlace place = place_of(out, in, bits, 0);
+Linear random_linear(Rng& rng, int out, int in, const Form& form) {
+  const MatrixPlace place = place_of(out, in, form, 0);
   Linear linear{DeviceBuffer(end_of(place)), place};
   fill_matrix(rng, place, linear.memory.data());
   return linear;
@@ -106,9 +136,18 @@ struct BothBackEnds {
 TEST_CASE("ops: both back-ends agree on linear layers and embeddings") {
   BothBackEnds ops;
   Rng rng(11);
-  for (const int bits : {0, 2, 3, 4, 5, 6, 8}) {
-    CAPTURE(bits);
-    const Linear w = random_linear(rng, 40, 96, bits);
+  for (const Form& form :
+       {Form(),
+        Form(2),
+        Form(3),
+        Form(4),
+        Form(5),
+        Form(6),
+        Form(8),
+        mxfp4()}) {
+    CAPTURE(form.bits);
+    CAPTURE(mlx_mode(form.type));
+    const Linear w = random_linear(rng, 40, 96, form);
     const auto x = random_rows(rng, 9, 96);
     CHECK(ops.difference_of([&](Ops& o) { return o.linear(w, x); }) < 1e-4);
     CHECK(ops.difference_of([&](Ops& o) {
@@ -141,9 +180,10 @@ TEST_CASE("ops: products with integers are near those with floats") {
   CpuOps exact(2, kernels::Precision::f32);
   CpuOps rounded(2, kernels::Precision::int8);
   Rng rng(16);
-  for (const int bits : {2, 3, 4, 5, 6, 8}) {
-    CAPTURE(bits);
-    const Linear w = random_linear(rng, 40, 96, bits);
+  for (const Form& form :
+       {Form(2), Form(3), Form(4), Form(5), Form(6), Form(8), mxfp4()}) {
+    CAPTURE(form.bits);
+    const Linear w = random_linear(rng, 40, 96, form);
     const auto x = random_rows(rng, 9, 96);
     const double gap = difference(rounded.linear(w, x), exact.linear(w, x));
     CHECK(gap < 0.02);
@@ -194,12 +234,13 @@ TEST_CASE("ops: both back-ends agree on experts of a bank") {
   constexpr int kHidden = 64;
   constexpr int kInner = 32;
   constexpr int kExperts = 6;
-  for (const int bits : {0, 4, 8}) {
-    CAPTURE(bits);
+  for (const Form& form : {Form(), Form(4), Form(8), mxfp4()}) {
+    CAPTURE(form.bits);
+    CAPTURE(mlx_mode(form.type));
     ExpertRecord record;
-    record.gate = place_of(kInner, kHidden, bits, 0);
-    record.up = place_of(kInner, kHidden, bits, end_of(record.gate));
-    record.down = place_of(kHidden, kInner, bits, end_of(record.up));
+    record.gate = place_of(kInner, kHidden, form, 0);
+    record.up = place_of(kInner, kHidden, form, end_of(record.gate));
+    record.down = place_of(kHidden, kInner, form, end_of(record.up));
     const size_t pitch = (end_of(record.down) + 127) / 64 * 64;
     const ExpertBank bank{
         DeviceBuffer(pitch * kExperts, 4096), pitch, kExperts};
