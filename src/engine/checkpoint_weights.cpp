@@ -27,14 +27,17 @@ WeightType weight_type(Dtype dtype, const std::string& name) {
     default:
       fail(
           ErrorCode::unsupported,
-          "[weights] {} is {}; weights must be F32, F16, BF16 or MLX affine "
-          "quantised",
+          "[weights] {} is {}; weights must be F32, F16, BF16 or quantised by "
+          "MLX",
           name,
           dtype_name(dtype));
   }
 }
 
 ScaleType scale_type(Dtype dtype, const std::string& name) {
+  if (dtype == Dtype::u8) {
+    return ScaleType::e8m0;
+  }
   switch (weight_type(dtype, name)) {
     case WeightType::f32:
       return ScaleType::f32;
@@ -43,6 +46,19 @@ ScaleType scale_type(Dtype dtype, const std::string& name) {
     default:
       return ScaleType::bf16;
   }
+}
+
+// `scales`: the dtype of the tensor `name`.
+void set_quantization(
+    kernels::Matrix& m,
+    const Quantization& quantization,
+    Dtype scales,
+    const std::string& name) {
+  m.type = quantization.mode == QuantizationMode::mxfp4 ? WeightType::mxfp4
+                                                        : WeightType::affine;
+  m.bits = quantization.bits;
+  m.group_size = quantization.group_size;
+  m.scale_type = scale_type(scales, name);
 }
 
 [[noreturn]] void wrong_shape(
@@ -90,10 +106,11 @@ ops::MatrixPlace matrix_place(const ProjectionLayout& projection) {
   m.in = projection.in;
   place.weight_offset = projection.weight_offset;
   if (projection.quantization) {
-    m.type = WeightType::affine;
-    m.bits = projection.quantization->bits;
-    m.group_size = projection.quantization->group_size;
-    m.scale_type = scale_type(projection.scale_dtype, "an expert's scales");
+    set_quantization(
+        m,
+        *projection.quantization,
+        projection.scale_dtype,
+        "an expert's scales");
     place.scales_offset = projection.scales_offset;
     place.biases_offset = projection.biases_offset;
   } else {
@@ -157,21 +174,26 @@ void CheckpointWeights::flush() {
 ops::Linear
 CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
   const TensorInfo& weight = take(module + ".weight");
-  const auto quantization = checkpoint_.quantization(module);
+  if (const auto quantization = checkpoint_.quantization(module)) {
+    return quantised_linear(module, *quantization, out, in);
+  }
   ops::MatrixPlace place;
   place.matrix.out = out;
   place.matrix.in = in;
-  if (!quantization) {
-    place.matrix.type = weight_type(weight.dtype, weight.name);
-    require_shape(weight, out, in, checkpoint_);
-    const auto memory = allocate(Account::dense_weights, weight.bytes);
-    queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
-    flush();
-    return {memory, place};
-  }
-  const TensorInfo& scales = take(module + ".scales");
-  const TensorInfo& biases = take(module + ".biases");
-  const auto [bits, group] = *quantization;
+  place.matrix.type = weight_type(weight.dtype, weight.name);
+  require_shape(weight, out, in, checkpoint_);
+  const auto memory = allocate(Account::dense_weights, weight.bytes);
+  queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
+  flush();
+  return {memory, place};
+}
+
+ops::Linear CheckpointWeights::quantised_linear(
+    const std::string& module,
+    const Quantization& quantization,
+    int64_t out,
+    int64_t in) {
+  const int group = quantization.group_size;
   if (in % group != 0) {
     fail(
         ErrorCode::bad_model,
@@ -182,32 +204,33 @@ CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
         group,
         in);
   }
-  require_shape(weight, out, in * bits / 32, checkpoint_);
-  require_shape(scales, out, in / group, checkpoint_);
-  require_shape(biases, out, in / group, checkpoint_);
-  place.matrix.type = WeightType::affine;
-  place.matrix.bits = bits;
-  place.matrix.group_size = group;
-  place.matrix.scale_type = scale_type(scales.dtype, scales.name);
-  place.scales_offset = round_up(weight.bytes, 64);
-  place.biases_offset = place.scales_offset + round_up(scales.bytes, 64);
-  const auto memory =
-      allocate(Account::dense_weights, place.biases_offset + biases.bytes);
-  queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
-  queue(
-      scales.name,
-      memory,
-      place.scales_offset,
-      scales.file,
-      scales.offset,
-      scales.bytes);
-  queue(
-      biases.name,
-      memory,
-      place.biases_offset,
-      biases.file,
-      biases.offset,
-      biases.bytes);
+  std::vector<const TensorInfo*> parts;
+  const auto add = [&](const char* part, int64_t columns) -> const TensorInfo& {
+    parts.push_back(&take(module + part));
+    require_shape(*parts.back(), out, columns, checkpoint_);
+    return *parts.back();
+  };
+  add(".weight", in * quantization.bits / 32);
+  const TensorInfo& scales = add(".scales", in / group);
+  if (quantization.has_biases()) {
+    add(".biases", in / group);
+  }
+  ops::MatrixPlace place;
+  place.matrix.out = out;
+  place.matrix.in = in;
+  set_quantization(place.matrix, quantization, scales.dtype, scales.name);
+  size_t* offsets[] = {
+      &place.weight_offset, &place.scales_offset, &place.biases_offset};
+  size_t end = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    *offsets[i] = round_up(end, 64);
+    end = *offsets[i] + parts[i]->bytes;
+  }
+  const auto memory = allocate(Account::dense_weights, end);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const TensorInfo& part = *parts[i];
+    queue(part.name, memory, *offsets[i], part.file, part.offset, part.bytes);
+  }
   flush();
   return {memory, place};
 }

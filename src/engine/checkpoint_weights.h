@@ -65,6 +65,11 @@ class CheckpointWeights : public WeightSource {
   };
 
   const TensorInfo& take(const std::string& name);
+  ops::Linear quantised_linear(
+      const std::string& module,
+      const Quantization& quantization,
+      int64_t out,
+      int64_t in);
   // Throws Error(out_of_budget).
   ops::DeviceBuffer
   allocate(Account account, uint64_t bytes, uint64_t alignment = 64);

@@ -159,16 +159,16 @@ std::optional<Quantization> Checkpoint::quantization(
         listed ? "has scales, but config.json says that it is not quantised"
                : "has scales, but config.json has no \"quantization\"");
   }
-  if (entry->mode != "affine") {
+  if (!entry->quantization) {
     fail(
         ErrorCode::unsupported,
-        "[checkpoint] {}: {} is quantised in the mode {}; only affine is "
+        "[checkpoint] {}: {} is quantised in the mode {}; affine and mxfp4 are "
         "supported: take another conversion of the model",
         folder_.string(),
         in_quotes(path),
         in_quotes(entry->mode));
   }
-  check_shapes(path, entry->quantization);
+  check_parts(path, *entry->quantization);
   return entry->quantization;
 }
 
@@ -182,32 +182,28 @@ void Checkpoint::refuse(const std::string& module, const std::string& what)
       what);
 }
 
-// A row of `in` values has in * bits / 32 packed words, and in / group_size
-// scales and biases.
-void Checkpoint::check_shapes(
+// That a module has the tensors of its mode, in fitting shapes: a row of `in`
+// values has in * bits / 32 packed words, and in / group_size scales and
+// biases.
+void Checkpoint::check_parts(
     const std::string& module,
     Quantization quantization) const {
   const TensorInfo* weight = find(module + ".weight");
   const TensorInfo* scales = find(module + ".scales");
   const TensorInfo* biases = find(module + ".biases");
-  if (!weight || !biases) {
-    refuse(module, "has scales without both a weight and biases");
+  if (!weight) {
+    refuse(module, "has scales without a weight");
   }
-  const bool floating = scales->dtype == Dtype::f16 ||
-      scales->dtype == Dtype::bf16 || scales->dtype == Dtype::f32;
-  if (weight->dtype != Dtype::u32 || !floating ||
-      biases->dtype != scales->dtype) {
-    refuse(
-        module,
-        fmt::format(
-            "has a weight of {}, scales of {} and biases of {}, not U32 and "
-            "twice one of F16, BF16 and F32",
-            dtype_name(weight->dtype),
-            dtype_name(scales->dtype),
-            dtype_name(biases->dtype)));
+  if (quantization.has_biases() && !biases) {
+    refuse(module, "has scales without biases, which the mode affine needs");
   }
+  if (!quantization.has_biases() && biases) {
+    refuse(module, "has biases, which the mode mxfp4 does not know");
+  }
+  check_dtypes(module, *weight, *scales, biases);
   const auto& shape = weight->shape;
-  const bool alike = shape.size() >= 2 && biases->shape == scales->shape &&
+  const bool alike = shape.size() >= 2 &&
+      (!biases || biases->shape == scales->shape) &&
       scales->shape.size() == shape.size() &&
       std::equal(shape.begin(), shape.end() - 1, scales->shape.begin());
   if (!alike) {
@@ -230,6 +226,38 @@ void Checkpoint::check_shapes(
             groups,
             quantization.bits,
             quantization.group_size));
+  }
+}
+
+// `biases` is null in the mode mxfp4.
+void Checkpoint::check_dtypes(
+    const std::string& module,
+    const TensorInfo& weight,
+    const TensorInfo& scales,
+    const TensorInfo* biases) const {
+  if (!biases) {
+    if (weight.dtype != Dtype::u32 || scales.dtype != Dtype::u8) {
+      refuse(
+          module,
+          fmt::format(
+              "has a weight of {} and scales of {}, not U32 and U8",
+              dtype_name(weight.dtype),
+              dtype_name(scales.dtype)));
+    }
+    return;
+  }
+  const bool floating = scales.dtype == Dtype::f16 ||
+      scales.dtype == Dtype::bf16 || scales.dtype == Dtype::f32;
+  if (weight.dtype != Dtype::u32 || !floating ||
+      biases->dtype != scales.dtype) {
+    refuse(
+        module,
+        fmt::format(
+            "has a weight of {}, scales of {} and biases of {}, not U32 and "
+            "twice one of F16, BF16 and F32",
+            dtype_name(weight.dtype),
+            dtype_name(scales.dtype),
+            dtype_name(biases->dtype)));
   }
 }
 

@@ -59,14 +59,20 @@ class Checkpoint {
   // quantised: its override in config.json, else the global setting if
   // "<path>.scales" exists, else not at all (empty). For per-expert files
   // `path` is the expert's module. Throws Error(unsupported) for a mode other
-  // than affine, and Error(bad_model) where bits and group size do not fit the
-  // shapes in the file. `path` need not have a tensor "<path>.weight".
+  // than affine and mxfp4, and Error(bad_model) where the tensors in the file
+  // are not those of the mode, or bits and group size do not fit their shapes.
+  // `path` need not have a tensor "<path>.weight".
   std::optional<Quantization> quantization(const std::string& path) const;
 
  private:
   [[noreturn]] void refuse(const std::string& module, const std::string& what)
       const;
-  void check_shapes(const std::string& module, Quantization quantization) const;
+  void check_parts(const std::string& module, Quantization quantization) const;
+  void check_dtypes(
+      const std::string& module,
+      const TensorInfo& weight,
+      const TensorInfo& scales,
+      const TensorInfo* biases) const;
 
   std::filesystem::path folder_;
   std::string config_json_;

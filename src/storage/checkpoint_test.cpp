@@ -311,7 +311,8 @@ TEST_CASE("config: quantization with overrides, in any order") {
       config_with(
           "{\"a.gate\":{\"group_size\":64,\"bits\":8},\"b\":false,\"c\":true,"
           "\"group_size\":32,\"bits\":4,\"d\":{\"bits\":6},"
-          "\"e\":{\"mode\":\"mxfp4\",\"bits\":4,\"group_size\":32},\"f\":{}}"),
+          "\"e\":{\"mode\":\"mxfp4\",\"bits\":4,\"group_size\":32},\"f\":{},"
+          "\"g\":{\"mode\":\"mxfp4\"},\"h\":{\"mode\":\"nvfp4\",\"bits\":99}}"),
       "c");
   REQUIRE(config.quantization);
   CHECK(config.quantization->quantization == Quantization{4, 32});
@@ -324,8 +325,13 @@ TEST_CASE("config: quantization with overrides, in any order") {
   CHECK(override("c")->quantization == Quantization{4, 32});
   // What an override leaves out has MLX's default, not the global value.
   CHECK(override("d")->quantization == Quantization{6, 64});
-  CHECK(override("e")->mode == "mxfp4");
+  const Quantization mxfp4{4, 32, QuantizationMode::mxfp4};
+  CHECK(override("e")->quantization == mxfp4);
   CHECK(override("f")->quantization == Quantization{4, 64});
+  CHECK(override("g")->quantization == mxfp4);
+  // Of a mode that is not known, its name alone.
+  CHECK_FALSE(override("h")->quantization);
+  CHECK(override("h")->mode == "nvfp4");
 }
 
 TEST_CASE("config: quantization null is none, and other types are refused") {
@@ -351,6 +357,11 @@ TEST_CASE("config: quantization null is none, and other types are refused") {
            "{\"bits\":4,\"group_size\":9223372036854775807}",
            "{" + good + ",\"bits\":4}",
            "{" + good + ",\"mode\":1}",
+           "{" + good + ",\"mode\":\"mxfp4\"}",
+           "{\"bits\":8,\"group_size\":32,\"mode\":\"mxfp4\"}",
+           "{\"bits\":4,\"group_size\":16,\"mode\":\"mxfp4\"}",
+           "{" + good + ",\"m\":{\"bits\":8,\"mode\":\"mxfp4\"}}",
+           "{" + good + ",\"m\":{\"group_size\":64,\"mode\":\"mxfp4\"}}",
            "{" + good + ",\"m\":1}",
            "{" + good + ",\"m\":\"x\"}",
            "{" + good + ",\"m\":null}",
@@ -382,14 +393,16 @@ TEST_CASE("config: weights that another program quantised are unsupported") {
 
 namespace {
 
+constexpr Quantization kMxfp4{4, 32, QuantizationMode::mxfp4};
+
 // A model of a few modules of [4, 128] values.
 struct Modules {
   TempFolder folder;
   std::vector<TestTensor> tensors;
   Rng rng{3};
 
-  void quantized(const std::string& name, int bits, int group_size) {
-    append_quantized(tensors, rng, name, {4, 128}, bits, group_size);
+  void quantized(const std::string& name, const Quantization& quantization) {
+    append_quantized(tensors, rng, name, {4, 128}, quantization);
   }
   void add(const std::string& name, Dtype dtype, std::vector<int64_t> shape) {
     tensors.push_back(random_tensor(rng, name, dtype, std::move(shape)));
@@ -419,11 +432,12 @@ TEST_CASE(
     "checkpoint: modules have their override, else the global setting "
     "where they have scales") {
   Modules model;
-  model.quantized("global", 4, 64);
-  model.quantized("listed", 8, 32);
-  model.quantized("like_global", 4, 64);
+  model.quantized("global", {4, 64});
+  model.quantized("listed", {8, 32});
+  model.quantized("like_global", {4, 64});
+  model.quantized("microscaling", kMxfp4);
   for (int bits : {2, 3, 5, 6}) {
-    model.quantized("bits" + std::to_string(bits), bits, 32);
+    model.quantized("bits" + std::to_string(bits), {bits, 32});
   }
   model.add("plain.weight", Dtype::bf16, {4, 128});
   model.add("off.weight", Dtype::bf16, {4, 128});
@@ -431,6 +445,7 @@ TEST_CASE(
   const auto checkpoint = model.open(
       "{\"bits\":4,\"group_size\":64,\"listed\":{\"bits\":8,\"group_size\":32},"
       "\"like_global\":true,\"off\":false,\"listed_plain\":{\"bits\":8},"
+      "\"microscaling\":{\"mode\":\"mxfp4\"},"
       "\"bits2\":{\"bits\":2,\"group_size\":32},"
       "\"bits3\":{\"bits\":3,\"group_size\":32},"
       "\"bits5\":{\"bits\":5,\"group_size\":32},"
@@ -438,6 +453,7 @@ TEST_CASE(
   CHECK(checkpoint.quantization("global") == Quantization{4, 64});
   CHECK(checkpoint.quantization("listed") == Quantization{8, 32});
   CHECK(checkpoint.quantization("like_global") == Quantization{4, 64});
+  CHECK(checkpoint.quantization("microscaling") == kMxfp4);
   for (int bits : {2, 3, 5, 6}) {
     CHECK(
         checkpoint.quantization("bits" + std::to_string(bits)) ==
@@ -451,7 +467,7 @@ TEST_CASE(
 
 TEST_CASE("checkpoint: settings that do not fit the shapes are refused") {
   Modules model;
-  model.quantized("four", 4, 64);
+  model.quantized("four", {4, 64});
   model.add("float_weight.weight", Dtype::bf16, {4, 16});
   model.add("float_weight.scales", Dtype::bf16, {4, 2});
   model.add("float_weight.biases", Dtype::bf16, {4, 2});
@@ -499,9 +515,72 @@ TEST_CASE("checkpoint: settings that do not fit the shapes are refused") {
                 "groups of 64") != std::string::npos);
 }
 
+TEST_CASE("checkpoint: tensors that are not those of mxfp4 are refused") {
+  Modules model;
+  model.quantized("good", kMxfp4);
+  model.quantized("affine", {4, 32});
+  model.add("float_scales.weight", Dtype::u32, {4, 16});
+  model.add("float_scales.scales", Dtype::bf16, {4, 4});
+  model.add("e8m0_scales.weight", Dtype::u32, {4, 16});
+  model.add("e8m0_scales.scales", Dtype::f8_e8m0, {4, 4});
+  model.add("byte_weight.weight", Dtype::u8, {4, 64});
+  model.add("byte_weight.scales", Dtype::u8, {4, 4});
+  model.add("groups.weight", Dtype::u32, {4, 16});
+  model.add("groups.scales", Dtype::u8, {4, 8});
+  model.add("rows.weight", Dtype::u32, {5, 16});
+  model.add("rows.scales", Dtype::u8, {4, 4});
+  model.add("vector.weight", Dtype::u32, {16});
+  model.add("vector.scales", Dtype::u8, {4});
+  model.add("empty.weight", Dtype::u32, {4, 0});
+  model.add("empty.scales", Dtype::u8, {4, 0});
+  model.add("no_weight.scales", Dtype::u8, {4, 4});
+  const auto checkpoint =
+      model.open("{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp4\"}");
+  CHECK(checkpoint.quantization("good") == kMxfp4);
+  const std::pair<const char*, const char*> refusals[] = {
+      {"affine", "has biases"},
+      {"float_scales", "scales of BF16, not U32 and U8"},
+      {"e8m0_scales", "scales of F8_E8M0"},
+      {"byte_weight", "weight of U8"},
+      {"groups", "16 words and 8 groups"},
+      {"rows", "unlike shapes"},
+      {"vector", "unlike shapes"},
+      {"empty", "0 words"},
+      {"no_weight", "without a weight"}};
+  for (const auto& [module, reason] : refusals) {
+    const std::string text =
+        refusal_of(checkpoint, module, ErrorCode::bad_model);
+    CAPTURE(text);
+    CHECK(text.find(reason) != std::string::npos);
+  }
+  const auto affine = model.open("{\"bits\":4,\"group_size\":32}");
+  CHECK(
+      refusal_of(affine, "good", ErrorCode::bad_model).find("without biases") !=
+      std::string::npos);
+}
+
+TEST_CASE("checkpoint: modes that are not known are refused by name") {
+  Modules model;
+  model.quantized("m", {4, 64});
+  model.quantized("other", kMxfp4);
+  for (const std::string mode : {"nvfp4", "mxfp8", "", "MXFP4"}) {
+    CAPTURE(mode);
+    const std::string entry =
+        "\"bits\":4,\"group_size\":64,\"mode\":\"" + mode + "\"";
+    CHECK(
+        refusal_of(model.open("{" + entry + "}"), "m", ErrorCode::unsupported)
+            .find("in the mode '" + mode + "'") != std::string::npos);
+    const auto checkpoint =
+        model.open("{\"bits\":4,\"group_size\":64,\"other\":{" + entry + "}}");
+    CHECK(checkpoint.quantization("m") == Quantization{4, 64});
+    CHECK_FALSE(
+        refusal_of(checkpoint, "other", ErrorCode::unsupported).empty());
+  }
+}
+
 TEST_CASE("checkpoint: scales that config.json does not speak of are refused") {
   Modules model;
-  model.quantized("m", 4, 64);
+  model.quantized("m", {4, 64});
   CHECK_FALSE(
       refusal_of(model.open("null"), "m", ErrorCode::bad_model).empty());
   CHECK_FALSE(refusal_of(
@@ -509,12 +588,6 @@ TEST_CASE("checkpoint: scales that config.json does not speak of are refused") {
                   "m",
                   ErrorCode::bad_model)
                   .empty());
-  CHECK(
-      refusal_of(
-          model.open("{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp4\"}"),
-          "m",
-          ErrorCode::unsupported)
-          .find("'mxfp4'") != std::string::npos);
 }
 
 TEST_CASE("checkpoint: a hostile folder takes little memory") {

@@ -163,10 +163,9 @@ class LayerBuilder {
             "lacks one of the weights beside {}",
             in_quotes(found.front().tensor->name)));
       }
-      if (!matrix.parts[1] != !matrix.parts[2]) {
+      if (matrix.parts[2] && !matrix.parts[1]) {
         refuse(fmt::format(
-            "has {} without both scales and biases",
-            in_quotes(matrix.parts[0]->name)));
+            "has {} without scales", in_quotes(matrix.parts[2]->name)));
       }
     }
     return matrices;
@@ -236,7 +235,8 @@ class LayerBuilder {
   size_t section_count() const {
     size_t count = 0;
     for (const auto& projection : layer_.projections) {
-      count += projection.quantization ? 3 : 1;
+      const auto& quantization = projection.quantization;
+      count += !quantization ? 1 : quantization->has_biases() ? 3 : 2;
     }
     return count;
   }
@@ -282,6 +282,8 @@ class LayerBuilder {
       projection.weight_offset = section++->slot_offset;
       if (projection.quantization) {
         projection.scales_offset = section++->slot_offset;
+      }
+      if (projection.quantization && projection.quantization->has_biases()) {
         projection.biases_offset = section++->slot_offset;
       }
     }

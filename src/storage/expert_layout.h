@@ -1,9 +1,9 @@
 // Where each expert's bytes are on disk, and where they go in a slot.
 //
 // An expert of a SwiGLU layer has three projections: gate and up [inner,
-// hidden], down [hidden, inner]. Quantised ones have scales and biases beside
-// the weight, so an expert's record has 3 or 9 sections. Two forms are found,
-// both from the stock files:
+// hidden], down [hidden, inner]. Quantised ones have scales beside the weight,
+// and affine ones biases too, so an expert's record has 3 to 9 sections. Two
+// forms are found, both from the stock files:
 //   stacked     model.layers.L.mlp.switch_mlp.gate_proj.weight  [E, out, in]
 //   per expert  model.layers.L.mlp.experts.E.gate_proj.weight   [out, in]
 //
@@ -54,10 +54,10 @@ struct ProjectionLayout {
   int64_t in = 0; // values, not packed words
   std::optional<Quantization> quantization;
   Dtype weight_dtype = Dtype::bf16; // u32 when quantised
-  Dtype scale_dtype = Dtype::bf16; // of scales and biases
+  Dtype scale_dtype = Dtype::bf16; // of scales and biases; u8 when mxfp4
   uint64_t weight_offset = 0; // in the slot
   uint64_t scales_offset = 0; // when quantised
-  uint64_t biases_offset = 0;
+  uint64_t biases_offset = 0; // when affine
 };
 
 struct LayerExperts {
@@ -93,7 +93,7 @@ class ExpertLayout {
   uint64_t largest_section_bytes() const;
 
   // The expert's sections: gate weight, scales, biases, then up, then down
-  // (weights alone when not quantised). `key` is an expert that exists.
+  // (without what a projection does not have). `key` is an expert that exists.
   std::span<const Section> sections(ExpertKey key) const;
 
   // True for a tensor that belongs to an expert, and so is not part of the

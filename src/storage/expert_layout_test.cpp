@@ -20,6 +20,7 @@ namespace {
 
 const char* const kNames[] = {"gate_proj", "up_proj", "down_proj"};
 const char* const kParts[] = {".weight", ".scales", ".biases"};
+constexpr Quantization kMxfp4{4, 32, QuantizationMode::mxfp4};
 
 std::string read(const Checkpoint& checkpoint, const Section& section) {
   std::string bytes(section.bytes, '\0');
@@ -101,14 +102,22 @@ TEST_CASE(
     "expert layout: finds each expert's bytes in both forms, quantised "
     "and not, in one file and in shards") {
   for (const bool stacked : {true, false}) {
-    for (const int bits : {0, 3, 4, 8}) {
+    for (const auto& [bits, group_size, mode] :
+         {Quantization{}, Quantization{3, 32}, Quantization{4, 32}, kMxfp4}) {
+      const size_t parts = !bits ? 1 : mode == QuantizationMode::affine ? 3 : 2;
       for (const size_t shards : {0, 3}) {
         CAPTURE(stacked);
         CAPTURE(bits);
+        CAPTURE(parts);
         CAPTURE(shards);
         TempFolder folder;
         const TestMoe moe{
-            .experts = 11, .hidden = 128, .bits = bits, .stacked = stacked};
+            .experts = 11,
+            .hidden = 128,
+            .bits = bits,
+            .group_size = group_size,
+            .mode = mode,
+            .stacked = stacked};
         shards ? moe.write_shards(folder, shards) : moe.write(folder);
         const auto checkpoint = Checkpoint::open(folder.path());
         const ExpertLayout layout(checkpoint);
@@ -119,9 +128,8 @@ TEST_CASE(
           for (int e = 0; e < moe.experts; ++e) {
             const auto sections = layout.sections(
                 {static_cast<uint16_t>(l), static_cast<uint16_t>(e)});
-            REQUIRE(sections.size() == (bits ? 9 : 3));
+            REQUIRE(sections.size() == 3 * parts);
             for (size_t i = 0; i < sections.size(); ++i) {
-              const size_t parts = bits ? 3 : 1;
               const std::string expected = written(
                   moe,
                   tensors,
@@ -213,6 +221,53 @@ TEST_CASE(
   CHECK(in_place >= 18); // those of `moe`, read from the device as they are
 }
 
+TEST_CASE("expert layout: projections of mxfp4 take no room for biases") {
+  TempFolder folder;
+  Rng rng(12);
+  const std::string mlp = "model.layers.0.mlp.switch_mlp.";
+  std::vector<TestTensor> tensors;
+  append_quantized(tensors, rng, mlp + "gate_proj", {3, 64, 128}, kMxfp4);
+  append_quantized(tensors, rng, mlp + "up_proj", {3, 64, 128}, {4, 32});
+  append_quantized(tensors, rng, mlp + "down_proj", {3, 128, 64}, kMxfp4);
+  folder.write(
+      "config.json",
+      "{\"model_type\":\"t\",\"quantization\":{\"bits\":4,\"group_size\":32,"
+      "\"mode\":\"mxfp4\",\"" +
+          mlp + "up_proj\":{\"bits\":4,\"group_size\":32}}}");
+  folder.write("model.safetensors", safetensors_file(tensors));
+  const ExpertLayout layout(Checkpoint::open(folder.path()));
+  const LayerExperts& layer = *layout.layer(0);
+  const auto& [gate, up, down] = layer.projections;
+  CHECK(gate.quantization == kMxfp4);
+  CHECK(gate.scale_dtype == Dtype::u8);
+  CHECK(gate.out == 64);
+  CHECK(gate.in == 128);
+  CHECK(up.quantization == Quantization{4, 32});
+  CHECK(up.scale_dtype == Dtype::bf16);
+  CHECK(down.in == 64);
+  const auto sections = layout.sections({0, 2});
+  REQUIRE(sections.size() == 7);
+  const uint64_t offsets[] = {
+      gate.weight_offset,
+      gate.scales_offset,
+      up.weight_offset,
+      up.scales_offset,
+      up.biases_offset,
+      down.weight_offset,
+      down.scales_offset};
+  uint64_t end = 0;
+  for (size_t i = 0; i < sections.size(); ++i) {
+    CHECK(sections[i].slot_offset == offsets[i]);
+    CHECK(sections[i].slot_offset >= end);
+    CHECK(sections[i].slot_offset < end + 64);
+    end = sections[i].slot_offset + sections[i].bytes;
+  }
+  constexpr uint64_t kPacked = 64 * 128 / 2;
+  constexpr uint64_t kGroups = 64 * 128 / 32;
+  CHECK(layer.record_bytes == 3 * kPacked + (2 * 1 + 2 * 2) * kGroups);
+  CHECK(layer.slot_bytes == end);
+}
+
 TEST_CASE("expert layout: layers may differ, and may be dense") {
   TempFolder folder;
   Rng rng(5);
@@ -225,8 +280,7 @@ TEST_CASE("expert layout: layers may differ, and may be dense") {
           rng,
           "model.layers." + std::to_string(layer) + ".mlp.switch_mlp." + name,
           {3, down ? 128 : 64, down ? 64 : 128},
-          down ? down_bits : bits,
-          64);
+          {down ? down_bits : bits, 64});
     }
   };
   add(1, 4, 4);
@@ -307,7 +361,17 @@ TEST_CASE("expert layout: incomplete and unlike experts are refused") {
   tensors = stacked;
   remove(tensors, "1.mlp.switch_mlp.up_proj.biases");
   check_refused(
-      tensors, ErrorCode::bad_model, "without both scales and biases", config);
+      tensors,
+      ErrorCode::bad_model,
+      "1.mlp.switch_mlp.up_proj' has scales without biases",
+      config);
+  tensors = stacked;
+  remove(tensors, "1.mlp.switch_mlp.up_proj.scales");
+  check_refused(
+      tensors,
+      ErrorCode::bad_model,
+      "1.mlp.switch_mlp.up_proj.biases' without scales",
+      config);
 
   tensors = single;
   for (const char* name : kNames) {
@@ -434,6 +498,8 @@ TEST_CASE(
         .experts = 3,
         .hidden = 32,
         .bits = rng.below(2) ? 4 : 0,
+        .mode =
+            rng.below(2) ? QuantizationMode::affine : QuantizationMode::mxfp4,
         .stacked = rng.below(2) == 0};
     auto tensors = moe.tensors();
     for (uint64_t m = rng.below(3); m > 0; --m) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,8 @@ constexpr JsonLimits kLimits{
     .values = 300'000};
 constexpr std::array kBits = {2, 3, 4, 5, 6, 8};
 constexpr std::array kGroupSizes = {32, 64, 128};
+constexpr std::array kMxfp4Bits = {4};
+constexpr std::array kMxfp4GroupSizes = {32};
 
 class Parser {
  public:
@@ -147,22 +150,45 @@ class Parser {
   QuantizationEntry entry(const Fields& fields, std::string_view where) {
     QuantizationEntry result;
     result.mode = fields.mode.value_or("affine");
-    result.quantization = {
-        fields.bits.value_or(4), fields.group_size.value_or(64)};
-    const auto has = [](const auto& all, int value) {
-      return std::find(all.begin(), all.end(), value) != all.end();
-    };
-    if (result.mode == "affine" &&
-        (!has(kBits, result.quantization.bits) ||
-         !has(kGroupSizes, result.quantization.group_size))) {
-      json_.refuse(fmt::format(
-          "{} bits in groups of {} for {}; MLX has 2, 3, 4, 5, 6 and 8 "
-          "bits in groups of 32, 64 and 128",
-          result.quantization.bits,
-          result.quantization.group_size,
-          in_quotes(where)));
+    const int bits = fields.bits.value_or(4);
+    if (result.mode == "affine") {
+      result.quantization = {bits, fields.group_size.value_or(64)};
+      require(
+          kBits,
+          kGroupSizes,
+          *result.quantization,
+          where,
+          "MLX has 2, 3, 4, 5, 6 and 8 bits in groups of 32, 64 and 128");
+    } else if (result.mode == "mxfp4") {
+      result.quantization = {
+          bits, fields.group_size.value_or(32), QuantizationMode::mxfp4};
+      require(
+          kMxfp4Bits,
+          kMxfp4GroupSizes,
+          *result.quantization,
+          where,
+          "mxfp4 has 4 bits in groups of 32");
     }
     return result;
+  }
+
+  void require(
+      std::span<const int> bits,
+      std::span<const int> group_sizes,
+      const Quantization& found,
+      std::string_view where,
+      std::string_view known) {
+    const auto has = [](std::span<const int> all, int value) {
+      return std::find(all.begin(), all.end(), value) != all.end();
+    };
+    if (!has(bits, found.bits) || !has(group_sizes, found.group_size)) {
+      json_.refuse(fmt::format(
+          "{} bits in groups of {} for {}; {}",
+          found.bits,
+          found.group_size,
+          in_quotes(where),
+          known));
+    }
   }
 
   void parse_foreign() {

@@ -14,19 +14,33 @@
 
 namespace mlx_flash {
 
-// MLX affine quantisation: w = scale * q + bias, `bits` per value, one scale
-// and bias for each `group_size` values of a row.
+// What a packed value means; each group of a row's values has one scale.
+enum class QuantizationMode : uint8_t {
+  // w = scale * q + bias, q an unsigned integer; scales and biases are floats.
+  affine,
+  // w = 2^(scale - 127) * v, v a number of 4 bits, E2M1; scales are bytes, and
+  // there are no biases. The OCP Microscaling (MX) specification's MXFP4.
+  mxfp4,
+};
+
+// How a module's weights are packed: `bits` per value, a scale for each
+// `group_size` values of a row.
 struct Quantization {
   int bits = 0;
   int group_size = 0;
+  QuantizationMode mode = QuantizationMode::affine;
 
+  bool has_biases() const {
+    return mode == QuantizationMode::affine;
+  }
   bool operator==(const Quantization&) const = default;
 };
 
-// One entry of "quantization", as it is written.
+// One entry of "quantization".
 struct QuantizationEntry {
-  Quantization quantization;
-  std::string mode = "affine";
+  // Empty for a mode that is not in QuantizationMode.
+  std::optional<Quantization> quantization;
+  std::string mode = "affine"; // as it is written
 };
 
 struct ModelConfig {
@@ -44,8 +58,9 @@ inline constexpr uint64_t kMaxConfigBytes = 16ull << 20;
 // JSON object (nested at most 64 deep, with at most 300,000 values, so that
 // any JSON library takes it in little memory), when it has no model_type, or
 // when "quantization" is not what MLX writes: bits 2, 3, 4, 5, 6 or 8 with
-// group sizes 32, 64 or 128 in the affine mode. Throws Error(unsupported) for
-// weights that only "quantization_config" describes: MLX did not write them.
+// group sizes 32, 64 or 128 in the affine mode, 4 bits with group size 32 in
+// the mode mxfp4. Throws Error(unsupported) for weights that only
+// "quantization_config" describes: MLX did not write them.
 ModelConfig parse_model_config(
     std::string_view text,
     const std::filesystem::path& path);

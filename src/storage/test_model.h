@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "platform/temp_folder.h"
 #include "storage/dtype.h"
+#include "storage/model_config.h"
 
 namespace mlx_flash {
 
@@ -40,19 +41,23 @@ inline TestTensor random_tensor(
   return tensor;
 }
 
-// weight, scales and biases of an affine quantised module; `shape` is that of
-// the values.
+// weight, scales and, when affine, biases of a quantised module; `shape` is
+// that of the values.
 inline void append_quantized(
     std::vector<TestTensor>& tensors,
     Rng& rng,
     const std::string& module,
     std::vector<int64_t> shape,
-    int bits,
-    int group_size) {
+    const Quantization& quantization) {
   auto words = shape, groups = shape;
-  words.back() = shape.back() * bits / 32;
-  groups.back() = shape.back() / group_size;
+  words.back() = shape.back() * quantization.bits / 32;
+  groups.back() = shape.back() / quantization.group_size;
   tensors.push_back(random_tensor(rng, module + ".weight", Dtype::u32, words));
+  if (!quantization.has_biases()) {
+    tensors.push_back(
+        random_tensor(rng, module + ".scales", Dtype::u8, groups));
+    return;
+  }
   for (const char* part : {".scales", ".biases"}) {
     tensors.push_back(random_tensor(rng, module + part, Dtype::bf16, groups));
   }
@@ -105,6 +110,7 @@ struct TestMoe {
   int64_t inner = 32;
   int bits = 0; // 0 is bf16
   int group_size = 32;
+  QuantizationMode mode = QuantizationMode::affine;
   bool stacked = true;
   uint64_t seed = 1;
 
@@ -114,7 +120,8 @@ struct TestMoe {
     const auto module = [&](const std::string& name,
                             std::vector<int64_t> shape) {
       if (bits) {
-        append_quantized(all, rng, name, std::move(shape), bits, group_size);
+        append_quantized(
+            all, rng, name, std::move(shape), {bits, group_size, mode});
       } else {
         all.push_back(random_tensor(
             rng, name + ".weight", Dtype::bf16, std::move(shape)));
@@ -151,7 +158,8 @@ struct TestMoe {
     if (bits) {
       text +=
           ", \"quantization\": {\"group_size\": " + std::to_string(group_size) +
-          ", \"bits\": " + std::to_string(bits) + "}";
+          ", \"bits\": " + std::to_string(bits) +
+          (mode == QuantizationMode::mxfp4 ? ", \"mode\": \"mxfp4\"}" : "}");
     }
     return text + "}";
   }
