@@ -14,9 +14,10 @@ import numpy as np
 
 from model_maker.shape import ModelError, Norm, head_dim, is_router, is_sparse, need
 from model_maker.tensors import Tensor, check_room, forget_pages, rewrite, write_tensor
-from model_maker.values import CHUNK_BYTES, Source, float_bytes, norm_weights, overlay, uniform_weights
+from model_maker.values import (CHUNK_BYTES, Source, e2m1_constant, e8m0_scales, float_bytes, norm_weights, overlay,
+                                uniform_weights)
 
-CARRIER = 64  # two blocks of q4_0, two sub-blocks of q4_k
+CARRIER = 64  # two blocks of q4_0 and mxfp4, two sub-blocks of q4_k
 ALIGNMENT = 32  # of every tensor, GGUF's default
 BYTE_TOKENS = 256
 
@@ -89,7 +90,22 @@ class Q4_K:
             scales[:, 0] = value / 36
 
 
-TYPES = {"q4_0": Q4_0(), "q4_k": Q4_K()}
+class Mxfp4:
+    """32 numbers of E2M1 in 17 bytes: their scale, E8M0, and the codes, of which
+    the first 16 are the low halves."""
+
+    name, values, size = "MXFP4", 32, 17
+
+    def fill(self, blocks, linear, quiet):
+        blocks[:, :, 0] = e8m0_scales(blocks[:, :, 0] / 256, linear.std)
+        if linear.carrier is not None:
+            codes, scale = e2m1_constant(linear.carrier, self.values)
+            blocks[:, :CARRIER // self.values, 0] = scale
+            blocks[:, :CARRIER // self.values, 1:] = codes[:16] | codes[16:] << 4
+        blocks[:quiet, :, 1:] = 0
+
+
+TYPES = {"q4_0": Q4_0(), "q4_k": Q4_K(), "mxfp4": Mxfp4()}
 
 
 def block_part(linear, key, options):
@@ -107,7 +123,8 @@ def block_part(linear, key, options):
 
 def router_part(linear, options):
     pieces = uniform_weights(Source(options.seed, f"{linear.path}.weight"), linear.outputs * linear.inputs, linear.std)
-    for piece in overlay(pieces, linear.inputs, CARRIER, linear.carrier, linear.quiet_rows):
+    columns = [] if linear.carrier is None else [linear.carrier] * CARRIER
+    for piece in overlay(pieces, linear.inputs, columns, linear.quiet_rows):
         yield float_bytes(piece, "f32")
 
 
@@ -227,8 +244,8 @@ def write_header(path, config, tensors, options):
     writer = gguf.GGUFWriter(path, architecture(config))
     writer.add_name(f"random weights, {options.type}")
     add_shape(writer, config)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0 if options.type == "q4_0"
-                         else gguf.LlamaFileType.MOSTLY_Q4_K_S)
+    writer.add_file_type({"q4_0": gguf.LlamaFileType.MOSTLY_Q4_0, "q4_k": gguf.LlamaFileType.MOSTLY_Q4_K_S,
+                          "mxfp4": gguf.LlamaFileType.MOSTLY_MXFP4_MOE}[options.type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_tokenizer(writer, gguf, need(config, "vocab_size"))
     for tensor in tensors:

@@ -7,11 +7,14 @@ import json
 import pathlib
 import random
 import struct
+import typing
+
+import numpy as np
 
 from model_maker.shape import Linear, ModelError, Norm, expert_path, is_router
 from model_maker.tensors import Tensor, check_room, forget_pages, rewrite, write_tensor
-from model_maker.values import (Source, float_bytes, group_biases, group_scales, norm_weights, overlay,
-                                uniform_weights)
+from model_maker.values import (Source, e2m1_constant, e8m0_scales, float_bytes, group_biases, group_scales, norm_weights,
+                                overlay, uniform_weights)
 
 DTYPES = {"bf16": ("BF16", 2), "f16": ("F16", 2), "f32": ("F32", 4)}
 TORCH_DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
@@ -19,13 +22,28 @@ BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 
 
+class Packing(typing.NamedTuple):
+    bits: int
+    group_size: int
+    mode: str = "affine"
+
+    def entry(self):
+        """As config.json has it; without a mode it is affine."""
+        entry = {"group_size": self.group_size, "bits": self.bits}
+        return entry if self.mode == "affine" else {**entry, "mode": self.mode}
+
+
+MXFP4 = Packing(4, 32, "mxfp4")
+
+
 @dataclasses.dataclass
 class Options:
     bits: int = 0  # 0: nothing is quantised
     group_size: int = 64
+    mode: str = "affine"  # or mxfp4, with its bits and group size
     gate_bits: int = 8
     dtype: str = "bf16"
-    overrides: tuple = ()  # (pattern, (bits, group size) or None)
+    overrides: tuple = ()  # (pattern, Packing or None)
     layout: str = "stacked"
     shard_bytes: int = 5 * 10**9
     seed: int = 0
@@ -41,36 +59,39 @@ def check_quantization(bits, group_size):
         raise ModelError(f"group size {group_size}: must be one of {', '.join(map(str, GROUP_SIZES))}")
 
 
-def quantization_of(linear, options):
-    """(bits, group size), or None where the module stays as it is."""
+def default_packing(options):
+    return Packing(options.bits, options.group_size, options.mode)
+
+
+def packing_of(linear, options):
+    """A Packing, or None where the module stays as it is."""
     if not options.bits:
         return None
-    for pattern, quantization in reversed(options.overrides):
+    for pattern, packing in reversed(options.overrides):
         if fnmatch.fnmatchcase(linear.path, pattern):
-            if quantization and linear.inputs % quantization[1]:
+            if packing and linear.inputs % packing.group_size:
                 raise ModelError(f"--override {pattern}: {linear.path} has {linear.inputs} inputs, "
-                                 f"not a multiple of group size {quantization[1]}")
-            return quantization
-    group_size = options.group_size
+                                 f"not a multiple of group size {packing.group_size}")
+            return packing
+    packing = default_packing(options)
     if is_router(linear):
-        # mlx-lm packs routers in groups of 64 whatever the others have.
-        group_size = 64 if linear.inputs % 64 == 0 else group_size
-        bits = options.gate_bits
-    else:
-        bits = options.bits
-    return None if linear.inputs % group_size else (bits, group_size)
+        # mlx-lm packs routers in groups of 64 whatever the others have, and
+        # always affine.
+        packing = Packing(options.gate_bits, 64 if linear.inputs % 64 == 0 else options.group_size)
+    return None if linear.inputs % packing.group_size else packing
 
 
 def quantization_config(all_modules, options):
     """config.json's "quantization": the default, and each module that differs."""
-    result = {"group_size": options.group_size, "bits": options.bits, "mode": "affine"}
+    default = default_packing(options)
+    result = {"group_size": default.group_size, "bits": default.bits, "mode": default.mode}
     for module in all_modules:
         if not isinstance(module, Linear):
             continue
-        found = quantization_of(module, options)
-        if found == (options.bits, options.group_size):
+        found = packing_of(module, options)
+        if found == default:
             continue
-        entry = {"group_size": found[1], "bits": found[0]} if found else False
+        entry = found.entry() if found else False
         paths = [module.path]
         if module.experts and options.layout == "per-expert":
             paths = [expert_path(module.path, e) for e in range(module.experts)]
@@ -80,8 +101,13 @@ def quantization_config(all_modules, options):
 
 def carrier_dims(options):
     """Whole groups, so that a group's bias alone can hold a constant."""
-    sizes = [options.group_size] + [quantization[1] for _, quantization in options.overrides if quantization]
+    sizes = [options.group_size] + [packing.group_size for _, packing in options.overrides if packing]
     return max(64, *sizes)
+
+
+def carrier_columns(linear, value, count):
+    """What overlay() puts into the columns over the carrier: `value`, `count` times."""
+    return [] if linear.carrier is None else [value] * count
 
 
 # ---------------------------------------------------------------------- tensors
@@ -91,22 +117,21 @@ def plain_parts(linear, key, options):
 
     def weights():
         pieces = uniform_weights(Source(options.seed, name), count, linear.std)
-        for piece in overlay(pieces, linear.inputs, carrier_dims(options), linear.carrier, linear.quiet_rows):
+        columns = carrier_columns(linear, linear.carrier, carrier_dims(options))
+        for piece in overlay(pieces, linear.inputs, columns, linear.quiet_rows):
             yield float_bytes(piece, options.dtype)
 
     return {"weight": (dtype_name, (linear.outputs, linear.inputs), count * dtype_size, weights)}
 
 
-def packed_parts(linear, key, quantization, options):
+def affine_parts(linear, key, packing, options):
     dtype_name, dtype_size = DTYPES[options.dtype]
-    bits, group_size = quantization
+    bits, group_size, _ = packing
     rows, seed = linear.outputs, options.seed
     words, groups = linear.inputs * bits // 32, linear.inputs // group_size
     count = rows * groups
     # A group without a scale holds its bias in every place.
-    change = functools.partial(overlay, width=groups, first=carrier_dims(options) // group_size,
-                               quiet=linear.quiet_rows)
-    no_scale = None if linear.carrier is None else 0.0
+    carrier_groups = carrier_dims(options) // group_size
 
     def scales():
         return group_scales(Source(seed, f"{key}.scales"), count, linear.std, bits)
@@ -115,33 +140,64 @@ def packed_parts(linear, key, quantization, options):
         return group_biases(scales(), Source(seed, f"{key}.biases"), count, bits)
 
     def encoded(values, carrier):
-        return lambda: (float_bytes(piece, options.dtype) for piece in change(values(), value=carrier))
+        columns = carrier_columns(linear, carrier, carrier_groups)
+        return lambda: (float_bytes(piece, options.dtype)
+                        for piece in overlay(values(), groups, columns, linear.quiet_rows))
 
     return {
         "weight": ("U32", (rows, words), rows * words * 4,
                    lambda: Source(seed, f"{key}.weight").chunks(rows * words * 4)),
-        "scales": (dtype_name, (rows, groups), count * dtype_size, encoded(scales, no_scale)),
+        "scales": (dtype_name, (rows, groups), count * dtype_size, encoded(scales, 0.0)),
         "biases": (dtype_name, (rows, groups), count * dtype_size, encoded(biases, linear.carrier)),
     }
 
 
-def linear_parts(linear, key, quantization, options):
+def mxfp4_parts(linear, key, options):
+    """Codes and scales; what is constant or zero is so by its codes."""
+    rows, seed = linear.outputs, options.seed
+    row_bytes, groups = linear.inputs // 2, linear.inputs // MXFP4.group_size
+    carrier_groups = carrier_dims(options) // MXFP4.group_size
+    codes, scale = [], []
+    if linear.carrier is not None:
+        if not np.isscalar(linear.carrier):
+            raise ModelError(f"--router: {linear.path} cannot be of mxfp4: it holds a number for each expert")
+        group, byte = e2m1_constant(linear.carrier, MXFP4.group_size)
+        codes = list(group[0::2] | group[1::2] << 4) * carrier_groups
+        scale = [byte] * carrier_groups
+
+    def weights():
+        return overlay(Source(seed, f"{key}.weight").chunks(rows * row_bytes), row_bytes, codes, linear.quiet_rows)
+
+    def scales():
+        pieces = (e8m0_scales(levels / 65536, linear.std)
+                  for levels in Source(seed, f"{key}.scales").levels(rows * groups))
+        return overlay(pieces, groups, scale, 0)
+
+    return {
+        "weight": ("U32", (rows, row_bytes // 4), rows * row_bytes, weights),
+        "scales": ("U8", (rows, groups), rows * groups, scales),
+    }
+
+
+def linear_parts(linear, key, packing, options):
     """name suffix -> (dtype, shape, bytes, function) of one matrix, whose random
     numbers are drawn under `key`."""
-    if quantization:
-        return packed_parts(linear, key, quantization, options)
-    return plain_parts(linear, key, options)
+    if not packing:
+        return plain_parts(linear, key, options)
+    if packing == MXFP4:
+        return mxfp4_parts(linear, key, options)
+    return affine_parts(linear, key, packing, options)
 
 
 def linear_tensors(linear, options):
-    quantization = quantization_of(linear, options)
+    packing = packing_of(linear, options)
     if not linear.experts:
         for suffix, (dtype, shape, size, part) in linear_parts(
-                linear, linear.path, quantization, options).items():
+                linear, linear.path, packing, options).items():
             yield Tensor(f"{linear.path}.{suffix}", dtype, shape, size, (part,))
         return
     paths = [expert_path(linear.path, e) for e in range(linear.experts)]
-    each = [linear_parts(linear, path, quantization, options) for path in paths]
+    each = [linear_parts(linear, path, packing, options) for path in paths]
     if options.layout == "per-expert":
         for path, parts in zip(paths, each):
             for suffix, (dtype, shape, size, part) in parts.items():
@@ -239,7 +295,7 @@ def check_options(config, all_modules, options):
             raise ModelError(f"hidden_size {config['hidden_size']} is not a multiple of "
                              f"group size {options.group_size}")
     elif options.overrides:
-        raise ModelError("--override has no effect without --bits")
+        raise ModelError("--override has no effect without --bits or --mode mxfp4")
     paths = [module.path for module in all_modules if isinstance(module, Linear)]
     for pattern, _ in options.overrides:
         if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):

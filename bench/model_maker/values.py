@@ -82,6 +82,32 @@ def group_biases(scales, source, count, bits):
         yield -scale * ((2**bits - 1) / 2) * play
 
 
+# The numbers of the codes 0..7 of E2M1; bit 3 is the sign.
+E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+
+
+def e8m0_scales(draws, std):
+    """Powers of two as E8M0 bytes, from `draws` that are uniform in 0..1: two
+    neighbouring ones, in the shares that give uniform E2M1 codes the deviation
+    `std`."""
+    scale = std / math.sqrt(sum(number**2 for number in E2M1) / len(E2M1))
+    least = math.floor(math.log2(scale))
+    share = ((scale / 2.0**least) ** 2 - 1) / 3
+    return (least + 127 + (draws < share)).astype(np.uint8)
+
+
+def e2m1_constant(value, count):
+    """(codes, E8M0 byte) of `count` numbers around `value`, at least 0, whose mean
+    is as near to it as so many allow. A single code may be far from it."""
+    if value == 0:
+        return np.zeros(count, np.uint8), 127
+    exponent = math.floor(math.log2(value / 3))
+    size = value / 2.0**exponent  # 3..6
+    low, high = (5, 6) if size < 4 else (6, 7)
+    highs = round(count * (size - E2M1[low]) / (E2M1[high] - E2M1[low]))
+    return np.array([high] * highs + [low] * (count - highs), np.uint8), exponent + 127
+
+
 def normal_values(source, count):
     """`count` values of the standard normal distribution; for short lists."""
     inverse = statistics.NormalDist().inv_cdf
@@ -89,13 +115,13 @@ def normal_values(source, count):
     return np.array([inverse((int(level) + 0.5) / 65536) for level in levels], "<f4")
 
 
-def overlay(pieces, width, first, value, quiet):
+def overlay(pieces, width, columns, quiet):
     """A matrix in pieces of rows of `width` values, with two things changed: the
-    `first` values of every row are `value` (one for all rows, or one each; None
-    leaves them), and the first `quiet` rows are zero."""
+    first values of every row are those of `columns` (each one for all rows, or one
+    for each of them), and the first `quiet` rows are zero."""
     start = 0
     for piece in pieces:
-        for column in range(first if value is not None else 0):
+        for column, value in enumerate(columns):
             at = (column - start) % width
             places = piece[at::width]
             row = (start + at) // width

@@ -53,6 +53,14 @@ def decoded(tensors, path, inputs):
     return (values * grouped[0] + grouped[1]).reshape(-1, inputs)
 
 
+def decoded_mxfp4(tensors, path, inputs):
+    """The float matrices of a module of mxfp4, written from the OCP specification."""
+    numbers = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6], "f4")
+    packed, scales = (np.frombuffer(tensor_bytes(tensors[f"{path}.{part}"]), np.uint8) for part in ("weight", "scales"))
+    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1, 32)
+    return (numbers[codes] * 2.0 ** (scales[:, None].astype(int) - 127)).reshape(-1, inputs)
+
+
 def lru_hits(chosen, layers, slots):
     """The share of lookups that hit, from the second half of the tokens on.
     `chosen` is [token][layer][k]."""
@@ -176,6 +184,53 @@ class Routers(unittest.TestCase):
                 self.assertAlmostEqual(stats["decode_expert_hits"] / lookups, wanted[1], delta=0.05, msg=kind)
 
 
+class Mxfp4(unittest.TestCase):
+    def modules(self, router):
+        options = make_model.options_of(make_model.parse_arguments(
+            ["--config", "c", "--out", "o", "--mode", "mxfp4", *(["--router", router] if router else [])]))
+        for module in shape.modules(SMALL, make_model.routing_of(options)):
+            if isinstance(module, shape.Linear) and not shape.is_router(module):
+                tensors = {tensor.name: tensor for tensor in mlx_folder.linear_tensors(module, options)}
+                self.assertNotIn(f"{module.path}.biases", tensors)
+                self.assertEqual(tensors[f"{module.path}.scales"].dtype, "U8")
+                values = decoded_mxfp4(tensors, module.path, module.inputs)
+                yield module, values.reshape(-1, module.outputs, module.inputs)
+
+    def test_weights_have_the_spread_of_the_model(self):
+        for module, values in self.modules(router=None):
+            self.assertAlmostEqual(values.std() / module.std, 1, delta=0.05, msg=module.path)
+            self.assertLess(abs(values.mean()) / module.std, 0.05, module.path)
+
+    def test_the_carrier_has_a_constant_mean_and_layers_leave_it_alone(self):
+        constant = shape.carrier_value(SMALL)
+        for module, values in self.modules(router="skew"):
+            if module.quiet_rows:
+                self.assertFalse(values[:, :64].any(), module.path)
+                self.assertTrue(values[:, 64:].any(axis=-1).all(), module.path)
+                continue
+            expected = constant if module.path == "model.embed_tokens" else 0
+            np.testing.assert_allclose(values[..., :64].mean(axis=-1), expected, rtol=0.02)
+
+    def test_config_says_what_each_module_is(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = make(f"{folder}/model", "--mode", "mxfp4", "--layers", "1", "--override", "lm_head=8:64",
+                          "--override", "*.o_proj=false")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            config = json.loads(pathlib.Path(folder, "model", "config.json").read_text())
+        self.assertEqual(config["quantization"], {
+            "group_size": 32, "bits": 4, "mode": "mxfp4", "lm_head": {"group_size": 64, "bits": 8},
+            "model.layers.0.mlp.gate": {"group_size": 64, "bits": 8}, "model.layers.0.self_attn.o_proj": False})
+
+    def test_one_module_of_an_affine_model_may_be_mxfp4(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = make(f"{folder}/model", "--bits", "4", "--layers", "1", "--override", "*.down_proj=mxfp4")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            config = json.loads(pathlib.Path(folder, "model", "config.json").read_text())
+        self.assertEqual(config["quantization"]["mode"], "affine")
+        self.assertEqual(config["quantization"]["model.layers.0.mlp.switch_mlp.down_proj"],
+                         {"group_size": 32, "bits": 4, "mode": "mxfp4"})
+
+
 @unittest.skipUnless(gguf, "needs the gguf package")
 class Gguf(unittest.TestCase):
     def read(self, kind, config=SMALL, *options):
@@ -193,7 +248,7 @@ class Gguf(unittest.TestCase):
 
     def test_shapes_types_and_spread_are_those_of_the_model(self):
         config = {**SMALL, "num_hidden_layers": 2, "num_experts": 8, "moe_intermediate_size": 256}
-        for kind in ("q4_0", "q4_k"):
+        for kind in ("q4_0", "q4_k", "mxfp4"):
             fields, tensors = self.read(kind, config, "--router", "skew")
             self.assertEqual(fields["general.architecture"], "qwen3moe")
             self.assertEqual(fields["qwen3moe.expert_used_count"], 4)
@@ -214,10 +269,13 @@ class Gguf(unittest.TestCase):
 
     def test_the_carrier_is_constant_and_routers_alone_read_it(self):
         config = {**SMALL, "num_hidden_layers": 1, "num_experts": 8, "moe_intermediate_size": 256}
-        for kind in ("q4_0", "q4_k"):
+        for kind in ("q4_0", "q4_k", "mxfp4"):
             _, tensors = self.read(kind, config, "--router", "skew")
-            constant = shape.carrier_value(config)
-            np.testing.assert_allclose(tensors["token_embd.weight"][1][:, :64], constant, rtol=0.001)
+            carrier, constant = tensors["token_embd.weight"][1][:, :64], shape.carrier_value(config)
+            if kind == "mxfp4":
+                np.testing.assert_allclose(carrier.mean(axis=1), constant, rtol=0.02)
+            else:
+                np.testing.assert_allclose(carrier, constant, rtol=0.001)
             for name in ("output", "blk.0.attn_q", "blk.0.ffn_up_exps"):
                 self.assertFalse(tensors[f"{name}.weight"][1][..., :64].any(), name)
             for name in ("blk.0.attn_output", "blk.0.ffn_down_exps"):
@@ -261,6 +319,12 @@ class Refusals(unittest.TestCase):
         self.refused("--bits has no effect", "--format", "gguf", "--bits", "4")
         self.refused("--layout has no effect", "--format", "gguf", "--layout", "per-expert")
         self.refused("--gguf-type has no effect", "--gguf-type", "q4_k")
+
+    def test_mxfp4_of_other_sizes(self):
+        self.refused("mxfp4 has 4 bits", "--mode", "mxfp4", "--bits", "8")
+        self.refused("mxfp4 has 4 bits", "--mode", "mxfp4", "--group-size", "64")
+        self.refused("--mode has no effect", "--format", "gguf", "--mode", "mxfp4")
+        self.refused("cannot be of mxfp4", "--mode", "mxfp4", "--router", "skew", "--override", "*.mlp.gate=mxfp4")
 
     def test_a_router_where_there_is_nothing_to_route(self):
         self.refused("no layer with experts", "--router", "skew",
