@@ -33,6 +33,7 @@ const std::vector<Golden> kGoldens{
     {"q4_per_expert", kQuantisedWeights},
     {"q8_g32", kQuantisedWeights},
     {"mixed", kQuantisedWeights},
+    {"mxfp4", kQuantisedWeights},
 };
 
 struct Setting {

@@ -22,17 +22,29 @@ using namespace mlx_flash;
 
 namespace {
 
-const std::filesystem::path kDemo =
-    MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
+struct TestModel {
+  const char* folder;
+  uint64_t experts; // of all layers
+  uint64_t experts_per_token;
+  uint64_t vocab;
+};
+
 constexpr uint64_t kExperts = 192;
+constexpr TestModel kDemo{
+    MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe",
+    kExperts,
+    4,
+    4096};
+constexpr TestModel kMxfp4{MLX_FLASH_TEST_DATA "/parity/mxfp4", 12, 3, 200};
+
 constexpr size_t kPromptTokens = 72;
 constexpr size_t kSingleTokens = 6;
 
-std::vector<TokenId> random_tokens(uint64_t seed, size_t n) {
+std::vector<TokenId> random_tokens(uint64_t seed, size_t n, uint64_t vocab) {
   Rng rng(seed);
   std::vector<TokenId> ids;
   while (ids.size() < n) {
-    ids.push_back(static_cast<TokenId>(rng.below(4096)));
+    ids.push_back(static_cast<TokenId>(rng.below(vocab)));
   }
   return ids;
 }
@@ -46,11 +58,12 @@ struct Case {
   bool company = false;
   bool resident = false;
   std::string precision = "auto";
+  TestModel model = kDemo;
 };
 
 std::unique_ptr<Engine> open(const Case& c) {
   EngineOptions options;
-  options.model = kDemo;
+  options.model = c.model.folder;
   options.memory = "1GB";
   options.context_tokens = 512;
   options.threads = c.threads;
@@ -89,7 +102,7 @@ class Company {
           options.ignore_eos = true;
           bool first = true;
           engine.new_session()->generate(
-              random_tokens(seed + i, 5 + seed % 40),
+              random_tokens(seed + i, 5 + seed % 40, kDemo.vocab),
               options,
               [&](std::string_view) {
                 if (std::exchange(first, false) && i == 0) {
@@ -127,11 +140,11 @@ std::vector<float> logits_of(const Case& c) {
     company.emplace(*engine);
   }
   const auto session = engine->new_session();
-  const auto prompt = random_tokens(5, kPromptTokens);
+  const auto prompt = random_tokens(5, kPromptTokens, c.model.vocab);
   const uint64_t before = engine->stats().mixed_steps;
   auto logits = session->extend(prompt);
   mixed += engine->stats().mixed_steps > before ? 1 : 0;
-  for (const TokenId id : random_tokens(6, kSingleTokens)) {
+  for (const TokenId id : random_tokens(6, kSingleTokens, c.model.vocab)) {
     const auto row = session->extend({&id, 1});
     logits.insert(logits.end(), row.begin(), row.end());
   }
@@ -168,7 +181,8 @@ TEST_CASE(
                   chunk,
                   company,
                   false,
-                  "auto"};
+                  "auto",
+                  kDemo};
               CAPTURE(slots);
               CAPTURE(policy);
               CAPTURE(reader);
@@ -206,18 +220,20 @@ TEST_CASE("invariant 1, same bits: resident runs in any chunk and company") {
 }
 
 TEST_CASE("invariant 1, same bits: every kernel path against itself") {
-  const auto check = [](const char* precision) {
+  const auto check = [](const TestModel& model, const char* precision) {
     Case reference;
+    reference.model = model;
     reference.resident = true;
     reference.precision = precision;
     const auto expected = logits_of(reference);
-    for (const uint64_t slots : {uint64_t{4}, kExperts / 2}) {
+    for (const uint64_t slots : {model.experts_per_token, model.experts / 2}) {
       for (const int threads : {1, 2}) {
         for (const uint64_t chunk : {1, 7, 512}) {
           CAPTURE(slots);
           CAPTURE(threads);
           CAPTURE(chunk);
           Case c;
+          c.model = model;
           c.slots = slots;
           c.threads = threads;
           c.chunk = chunk;
@@ -234,12 +250,15 @@ TEST_CASE("invariant 1, same bits: every kernel path against itself") {
     CAPTURE(name);
     hwy::SetSupportedTargetsForTest(target);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    const auto f32 = check("f32");
-    const auto int8 = check("int8");
-    CHECK(!same_bits(f32, int8)); // or there would be one path alone
-    kernels::allow_byte_dot(false);
-    CHECK(same_bits(check("int8"), int8));
-    kernels::allow_byte_dot(true);
+    for (const TestModel& model : {kDemo, kMxfp4}) {
+      CAPTURE(model.folder);
+      const auto f32 = check(model, "f32");
+      const auto int8 = check(model, "int8");
+      CHECK(!same_bits(f32, int8)); // or there would be one path alone
+      kernels::allow_byte_dot(false);
+      CHECK(same_bits(check(model, "int8"), int8));
+      kernels::allow_byte_dot(true);
+    }
     ++paths;
   }
   hwy::SetSupportedTargetsForTest(0);
