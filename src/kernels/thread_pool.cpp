@@ -16,9 +16,10 @@
 namespace mlx_flash {
 namespace {
 
-// Long enough to bridge the serial steps between two regions of a layer, short
-// enough that a pool that waits for a disk costs nothing.
-constexpr auto kSpinTime = std::chrono::microseconds(50);
+// Long enough to bridge the serial steps between two regions, those between two
+// tokens included (sampling from a large vocabulary takes 300 us); short enough
+// that a pool that waits for a disk costs little.
+constexpr auto kSpinTime = std::chrono::microseconds(500);
 
 // The gate is one word, so that joining a region and checking that it is still
 // open is one step:

@@ -30,12 +30,18 @@ kernels::MutableRows rows_in(mx::array& x) {
 } // namespace
 
 CpuOps::CpuOps(int threads, kernels::Precision precision)
-    : precision_(precision), pool_(threads) {}
+    : precision_(precision),
+      pool_(threads),
+      blocks_(std::make_shared<BlockCache>()) {}
+
+mx::array CpuOps::new_result(mx::Shape shape, mx::Dtype dtype) {
+  return new_array(std::move(shape), dtype, blocks_);
+}
 
 mx::array CpuOps::embed(const Linear& table, const std::vector<uint32_t>& ids) {
   const kernels::Matrix matrix = table.matrix();
   mx::array out =
-      new_array({static_cast<int>(ids.size()), static_cast<int>(matrix.in)});
+      new_result({static_cast<int>(ids.size()), static_cast<int>(matrix.in)});
   for (size_t r = 0; r < ids.size(); ++r) {
     kernels::dequantize_row(matrix, ids[r], out.data<float>() + r * matrix.in);
   }
@@ -56,7 +62,7 @@ std::vector<mx::array> CpuOps::linears(
   for (const Linear* w : ws) {
     const kernels::Matrix matrix = w->matrix();
     MLX_FLASH_CHECK(features_of(x) == matrix.in);
-    results.push_back(new_array({x.shape(0), static_cast<int>(matrix.out)}));
+    results.push_back(new_result({x.shape(0), static_cast<int>(matrix.out)}));
     products.push_back({matrix, rows_in(results.back())});
   }
   kernels::matmuls(pool_, scratch_, precision_, products, rows_of(x));
@@ -64,7 +70,7 @@ std::vector<mx::array> CpuOps::linears(
 }
 
 mx::array CpuOps::mlp(const SwigluMlp& w, const mx::array& x) {
-  mx::array out = new_array(x.shape());
+  mx::array out = new_result(x.shape());
   kernels::swiglu_mlp(
       pool_,
       scratch_,
@@ -79,7 +85,7 @@ mx::array
 CpuOps::rms_norm(const mx::array& x, const mx::array& weight, float eps) {
   const int64_t n = weight.shape(0);
   MLX_FLASH_CHECK(features_of(x) % n == 0);
-  mx::array out = new_array(x.shape());
+  mx::array out = new_result(x.shape());
   kernels::rms_norm(
       pool_,
       floats_of(x),
@@ -123,7 +129,7 @@ mx::array CpuOps::rope(
     const mx::array& x,
     const std::vector<int32_t>& positions) {
   const Angles& table = angles(spec, positions);
-  mx::array out = new_array(x.shape());
+  mx::array out = new_result(x.shape());
   kernels::rope(
       pool_,
       floats_of(x),
@@ -149,7 +155,7 @@ mx::array CpuOps::attention(
   const kernels::AttentionShape shape{spec.heads, spec.scale, paged.layout()};
   const int64_t q_width = shape.heads * shape.kv.head_dim;
   const int64_t kv_width = shape.kv.kv_heads * shape.kv.head_dim;
-  mx::array out = new_array(q.shape());
+  mx::array out = new_result(q.shape());
   std::vector<std::vector<std::byte*>> pages; // of each segment
   pages.reserve(batch.segments.size());
   attention_rows_.clear();
@@ -175,7 +181,7 @@ mx::array CpuOps::attention(
 }
 
 mx::array CpuOps::add(const mx::array& a, const mx::array& b) {
-  mx::array out = new_array(a.shape());
+  mx::array out = new_result(a.shape());
   kernels::add(
       pool_,
       floats_of(a),
@@ -187,8 +193,8 @@ mx::array CpuOps::add(const mx::array& a, const mx::array& b) {
 
 Routing CpuOps::route(const mx::array& logits, int k, bool normalize) {
   Routing routing{
-      new_array({logits.shape(0), k}, mx::uint32),
-      new_array({logits.shape(0), k})};
+      new_result({logits.shape(0), k}, mx::uint32),
+      new_result({logits.shape(0), k})};
   kernels::route(
       pool_,
       floats_of(logits),
@@ -224,7 +230,7 @@ void CpuOps::compute_experts(std::span<const ExpertPass::Present> present) {
 }
 
 mx::array CpuOps::combine_experts() {
-  mx::array out = new_array(
+  mx::array out = new_result(
       {static_cast<int>(pass_.rows()), static_cast<int>(pass_.hidden())});
   pass_.combine(pool_, out.data<float>());
   return out;
@@ -250,7 +256,7 @@ mx::array CpuOps::select_rows(
     const mx::array& x,
     const std::vector<int32_t>& indices) {
   const size_t features = static_cast<size_t>(features_of(x));
-  mx::array out = new_array({static_cast<int>(indices.size()), x.shape(1)});
+  mx::array out = new_result({static_cast<int>(indices.size()), x.shape(1)});
   for (size_t i = 0; i < indices.size(); ++i) {
     std::memcpy(
         out.data<float>() + i * features,

@@ -12,6 +12,7 @@
 #include "kernels/precision.h"
 #include "kernels/scratch.h"
 #include "kernels/thread_pool.h"
+#include "ops/host_array.h"
 #include "ops/ops.h"
 
 namespace mlx_flash::ops {
@@ -78,8 +79,12 @@ class CpuOps : public Ops {
       const RopeSpec& spec,
       const std::vector<int32_t>& positions);
 
+  // Uninitialised.
+  mx::array new_result(mx::Shape shape, mx::Dtype dtype = mx::float32);
+
   const kernels::Precision precision_;
   ThreadPool pool_;
+  const std::shared_ptr<BlockCache> blocks_; // arrays may outlive this object
   kernels::Scratch scratch_;
   ExpertPass pass_;
   std::vector<ExpertPass::Present> present_;

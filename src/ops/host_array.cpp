@@ -6,12 +6,25 @@
 
 namespace mlx_flash::ops {
 
-mx::array new_array(mx::Shape shape, mx::Dtype dtype) {
+mx::array new_array(
+    mx::Shape shape,
+    mx::Dtype dtype,
+    const std::shared_ptr<BlockCache>& blocks) {
   size_t bytes = mx::size_of(dtype);
   for (const auto dimension : shape) {
     bytes *= static_cast<size_t>(dimension);
   }
-  return mx::array(mx::allocator::malloc(bytes), std::move(shape), dtype);
+  if (bytes < BlockCache::kLeastBytes) {
+    return mx::array(mx::allocator::malloc(bytes), std::move(shape), dtype);
+  }
+  return mx::array(
+      mx::allocator::Data(
+          blocks->take(bytes),
+          [blocks, bytes](mx::allocator::Buffer block) {
+            blocks->give_back(block, bytes);
+          }),
+      std::move(shape),
+      dtype);
 }
 
 const float* floats_of(const mx::array& x) {

@@ -19,12 +19,9 @@ namespace mlx_flash {
 // The second and third field of statm: resident pages, and those of them that
 // are of files or shared.
 uint64_t anonymous_memory_bytes() {
+  static const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   char text[128];
-  const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-  const ssize_t n = file < 0 ? 0 : read(file, text, sizeof(text) - 1);
-  if (file >= 0) {
-    close(file);
-  }
+  const ssize_t n = pread(file, text, sizeof(text) - 1, 0);
   if (n <= 0) {
     return 0;
   }
