@@ -1,11 +1,13 @@
 #include "engine/checkpoint_weights.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/align.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/planner.h"
 #include "platform/large_pages.h"
 
 namespace mlx_flash {
@@ -84,6 +86,8 @@ void require_shape(
   }
 }
 
+constexpr uint64_t kMostArenaBytes = 1 << 30;
+
 void convert_to_f32(
     const std::byte* source,
     WeightType type,
@@ -126,9 +130,40 @@ ops::ExpertRecord expert_record(const LayerExperts& layer) {
       matrix_place(layer.projections[2])};
 }
 
+CheckpointWeights::CheckpointWeights(
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout,
+    Reader& reader,
+    const ChecksumTable* checksums,
+    MemoryBudget& budget)
+    : checkpoint_(checkpoint),
+      layout_(layout),
+      reader_(reader),
+      checksums_(checksums),
+      budget_(budget),
+      dense_left_(dense_bytes(checkpoint, layout)) {}
+
 const TensorInfo& CheckpointWeights::take(const std::string& name) {
   taken_.insert(name);
   return checkpoint_.get(name);
+}
+
+ops::DeviceBuffer CheckpointWeights::allocate_dense(uint64_t bytes) {
+  charges_.push_back(budget_.charge(Account::dense_weights, bytes));
+  if (!arena_ || bytes > arena_->span().size() - arena_used_) {
+    const uint64_t size =
+        std::max(bytes, std::min(dense_left_, kMostArenaBytes));
+    arena_.emplace(size);
+    prefer_large_pages(arena_->span());
+    arena_used_ = 0;
+    dense_left_ -= std::min(dense_left_, size);
+  }
+  ops::DeviceBuffer part = arena_->part(arena_used_, bytes);
+  arena_used_ = std::min<uint64_t>(
+      round_up(arena_used_ + bytes + ops::DeviceBuffer::kTailBytes, 64),
+      arena_->span().size());
+  populator_.populate(part.span());
+  return part;
 }
 
 ops::DeviceBuffer CheckpointWeights::allocate(
@@ -182,7 +217,7 @@ CheckpointWeights::linear(const std::string& module, int64_t out, int64_t in) {
   place.matrix.in = in;
   place.matrix.type = weight_type(weight.dtype, weight.name);
   require_shape(weight, out, in, checkpoint_);
-  const auto memory = allocate(Account::dense_weights, weight.bytes);
+  const auto memory = allocate_dense(weight.bytes);
   queue(weight.name, memory, 0, weight.file, weight.offset, weight.bytes);
   flush();
   return {memory, place};
@@ -226,7 +261,7 @@ ops::Linear CheckpointWeights::quantised_linear(
     *offsets[i] = round_up(end, 64);
     end = *offsets[i] + parts[i]->bytes;
   }
-  const auto memory = allocate(Account::dense_weights, end);
+  const auto memory = allocate_dense(end);
   for (size_t i = 0; i < parts.size(); ++i) {
     const TensorInfo& part = *parts[i];
     queue(part.name, memory, *offsets[i], part.file, part.offset, part.bytes);
@@ -242,8 +277,7 @@ mx::array CheckpointWeights::vector(const std::string& name, int64_t n) {
     wrong_shape(tensor, fmt::format("[{}]", n), checkpoint_);
   }
   const ops::DeviceBuffer raw(tensor.bytes); // until it is converted
-  const auto values =
-      allocate(Account::dense_weights, static_cast<size_t>(n) * 4);
+  const auto values = allocate_dense(static_cast<size_t>(n) * 4);
   queue(
       name,
       raw,
@@ -262,14 +296,12 @@ mx::array CheckpointWeights::vector(const std::string& name, int64_t n) {
   return values.array(0, {static_cast<int>(n)}, mx::float32);
 }
 
-ops::ExpertBank CheckpointWeights::experts(
-    const ExpertLayout& layout,
-    int layer) {
-  const LayerExperts& l = *layout.layer(static_cast<uint16_t>(layer));
+ops::ExpertBank CheckpointWeights::experts(int layer) {
+  const LayerExperts& l = *layout_.layer(static_cast<uint16_t>(layer));
   const size_t pitch = l.slot_bytes;
   const auto memory = allocate(Account::expert_slots, pitch * l.experts, 4096);
   for (uint16_t e = 0; e < l.experts; ++e) {
-    for (const Section& section : layout.sections({l.layer, e})) {
+    for (const Section& section : layout_.sections({l.layer, e})) {
       queue(
           fmt::format("layer {} expert {}", layer, e),
           memory,
@@ -300,13 +332,13 @@ void CheckpointWeights::check(const ReadCompletion& completion) {
   }
 }
 
-void CheckpointWeights::require_all_taken(const ExpertLayout& layout) const {
+void CheckpointWeights::require_all_taken() const {
   for (const TensorInfo& tensor : checkpoint_.tensors()) {
     // A head that nobody asked for is a copy of tied embeddings, and RoPE's
     // frequencies follow from its base.
     const bool tied_head = tensor.name.starts_with("lm_head.") &&
         !taken_.contains("lm_head.weight");
-    if (taken_.contains(tensor.name) || layout.is_expert_tensor(tensor.name) ||
+    if (taken_.contains(tensor.name) || layout_.is_expert_tensor(tensor.name) ||
         tied_head || tensor.name.ends_with(".rotary_emb.inv_freq")) {
       continue;
     }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -27,13 +28,10 @@ class CheckpointWeights : public WeightSource {
   // All must outlive this. `checksums` may be null.
   CheckpointWeights(
       const Checkpoint& checkpoint,
+      const ExpertLayout& layout,
       Reader& reader,
       const ChecksumTable* checksums,
-      MemoryBudget& budget)
-      : checkpoint_(checkpoint),
-        reader_(reader),
-        checksums_(checksums),
-        budget_(budget) {}
+      MemoryBudget& budget);
   // Waits for reads in flight.
   ~CheckpointWeights() override;
 
@@ -42,11 +40,11 @@ class CheckpointWeights : public WeightSource {
   ops::mx::array vector(const std::string& name, int64_t n) override;
 
   // All experts of a layer, one record after another.
-  ops::ExpertBank experts(const ExpertLayout& layout, int layer);
+  ops::ExpertBank experts(int layer);
 
   // Throws Error(unsupported) if the checkpoint has dense tensors that nobody
   // asked for: a model that is computed without them is another model.
-  void require_all_taken(const ExpertLayout& layout) const;
+  void require_all_taken() const;
 
   // Waits until everything asked for has arrived. Throws Error(io).
   void finish();
@@ -70,9 +68,10 @@ class CheckpointWeights : public WeightSource {
       const Quantization& quantization,
       int64_t out,
       int64_t in);
-  // Throws Error(out_of_budget).
+  // Throw Error(out_of_budget).
+  ops::DeviceBuffer allocate_dense(uint64_t bytes);
   ops::DeviceBuffer
-  allocate(Account account, uint64_t bytes, uint64_t alignment = 64);
+  allocate(Account account, uint64_t bytes, uint64_t alignment);
   void queue(
       std::string what,
       const ops::DeviceBuffer& memory,
@@ -86,10 +85,16 @@ class CheckpointWeights : public WeightSource {
   void check(const ReadCompletion& completion);
 
   const Checkpoint& checkpoint_;
+  const ExpertLayout& layout_;
   Reader& reader_;
   const ChecksumTable* checksums_;
   MemoryBudget& budget_;
   std::vector<MemoryBudget::Charge> charges_;
+  // Dense weights side by side, so that large pages hold them all: at the edges
+  // of an allocation there are none.
+  std::optional<ops::DeviceBuffer> arena_;
+  uint64_t arena_used_ = 0;
+  uint64_t dense_left_; // bytes that no arena has been made for
   std::unordered_set<std::string> taken_;
   std::vector<Read> reads_;
   size_t submitted_ = 0;

@@ -2,6 +2,7 @@
 #include "engine/checkpoint_weights.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
@@ -24,15 +25,17 @@ const std::filesystem::path kParity = MLX_FLASH_TEST_DATA "/parity";
 // A model of the tests' data, opened for loading.
 struct Loading {
   Checkpoint checkpoint;
+  ExpertLayout layout;
   std::unique_ptr<Reader> reader;
   MemoryBudget budget;
   CheckpointWeights weights;
 
   Loading(const char* model, uint64_t budget_bytes)
       : checkpoint(Checkpoint::open(kParity / model)),
+        layout(checkpoint),
         reader(MemoryReader::load(checkpoint.files(), FaultPlan{})),
         budget(budget_bytes),
-        weights(checkpoint, *reader, nullptr, budget) {}
+        weights(checkpoint, layout, *reader, nullptr, budget) {}
 };
 
 // The model's weights beside one more tensor, and its config, changed.
@@ -92,6 +95,24 @@ TEST_CASE("weights: memory is charged before it is allocated") {
   CHECK(
       small.budget.used_bytes(Account::dense_weights) ==
       4 * static_cast<uint64_t>(norm.shape[0]));
+}
+
+TEST_CASE("weights: dense ones lie side by side") {
+  Loading loading("q4", 1 << 30);
+  const std::byte* end = nullptr;
+  for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+    CAPTURE(name);
+    const std::string module = fmt::format("model.layers.0.self_attn.{}", name);
+    const auto& shape = loading.checkpoint.get(module + ".weight").shape;
+    const auto& memory =
+        loading.weights.linear(module, shape[0], shape[1] * 8).memory;
+    if (end) {
+      CHECK(memory.data() >= end);
+      CHECK(memory.data() < end + 64);
+    }
+    end = memory.data() + memory.span().size() + ops::DeviceBuffer::kTailBytes;
+  }
+  loading.weights.finish();
 }
 
 TEST_CASE("weights: a width that the groups do not divide is refused") {

@@ -146,18 +146,18 @@ void EngineCore::Machine::load(
     const ChecksumTable* checksums,
     MemoryBudget& budget,
     bool resident) {
-  CheckpointWeights weights(checkpoint, *reader, checksums, budget);
+  CheckpointWeights weights(checkpoint, layout, *reader, checksums, budget);
   model = make_model(checkpoint.config_json(), *ops, weights);
   std::map<int, ResidentExperts::Layer> layers;
   if (resident || layout.layers().empty()) {
     for (const LayerExperts& layer : layout.layers()) {
       layers.insert(
           {layer.layer,
-           {expert_record(layer), weights.experts(layout, layer.layer)}});
+           {expert_record(layer), weights.experts(layer.layer)}});
     }
     experts = std::make_unique<ResidentExperts>(*ops, std::move(layers));
   }
-  weights.require_all_taken(layout);
+  weights.require_all_taken();
   weights.finish();
   for (auto& charge : weights.take_charges()) {
     charges.push_back(std::move(charge));

@@ -182,6 +182,16 @@ uint64_t dense_tensor_bytes(const TensorInfo& tensor) {
   return round_up(bytes, 64) + kOverhead;
 }
 
+uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
+  uint64_t total = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    if (!layout.is_expert_tensor(tensor.name)) {
+      total += dense_tensor_bytes(tensor);
+    }
+  }
+  return total;
+}
+
 ReaderOptions reader_options(const ExpertLayout& layout) {
   ReaderOptions options;
   options.block_bytes = staging_block_bytes(layout.largest_section_bytes());
@@ -213,16 +223,6 @@ uint64_t tokenizer_bytes(const std::filesystem::path& folder) {
   const auto bytes =
       std::filesystem::file_size(folder / "tokenizer.json", error);
   return error ? 0 : 1'000'000 + 10 * bytes;
-}
-
-uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
-  uint64_t total = 0;
-  for (const TensorInfo& tensor : checkpoint.tensors()) {
-    if (!layout.is_expert_tensor(tensor.name)) {
-      total += dense_tensor_bytes(tensor);
-    }
-  }
-  return total;
 }
 
 [[noreturn]] void wrong_experts(

@@ -67,6 +67,8 @@ uint64_t kv_bytes(
 
 // Memory of a dense tensor once loaded.
 uint64_t dense_tensor_bytes(const TensorInfo& tensor);
+// Memory of all of them.
+uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout);
 
 int resolved_threads(int requested);
 

@@ -41,6 +41,20 @@ DeviceBuffer::DeviceBuffer(size_t bytes, size_t alignment)
   std::memset(data_ + bytes, 0, kTailBytes);
 }
 
+DeviceBuffer::DeviceBuffer(mx::array base, size_t start, size_t bytes)
+    : base_(std::move(base)),
+      data_(base_.data<std::byte>() + start),
+      bytes_(bytes),
+      start_(start) {
+  std::memset(data_ + bytes, 0, kTailBytes);
+}
+
+DeviceBuffer DeviceBuffer::part(size_t offset, size_t bytes) const {
+  MLX_FLASH_CHECK(
+      offset % 64 == 0 && offset <= bytes_ && bytes <= bytes_ - offset);
+  return DeviceBuffer(base_, start_ + offset, bytes);
+}
+
 mx::array DeviceBuffer::array(
     size_t offset,
     mx::Shape shape,

@@ -28,6 +28,10 @@ class DeviceBuffer {
   // What SIMD kernels may read past the end of a matrix.
   static constexpr size_t kTailBytes = 64;
 
+  // `bytes` of this one from `offset` on, a multiple of 64, as a buffer with a
+  // tail of its own: the kTailBytes behind it, which nobody else may use.
+  DeviceBuffer part(size_t offset, size_t bytes) const;
+
   std::span<std::byte> span() const {
     return {data_, bytes_};
   }
@@ -45,6 +49,8 @@ class DeviceBuffer {
       mx::Strides strides = {}) const;
 
  private:
+  DeviceBuffer(mx::array base, size_t start, size_t bytes);
+
   mx::array base_; // owns the allocation
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
