@@ -5,7 +5,7 @@ from rivals.cases import CASES
 from rivals.results import OURS, REFERENCE
 
 NOTHING = "Nothing has been measured yet."
-TITLES = {"bigmoe": "BigMoeOnEdge"}
+TITLES = {"bigmoe": "BigMoeOnEdge (serial)"}
 
 # Greys and hues that stand out on white and on black alike: the same file is
 # shown on light and dark pages.
@@ -27,9 +27,9 @@ def what(question):
 def figure(answer):
     if answer.median is None:
         return answer.note
-    if answer.in_seconds:
-        return f"{answer.median:.2f} s"
-    return f"{answer.median:.1f} tok/s" if answer.median >= 10 else f"{answer.median:.2f} tok/s"
+    unit, digits = ("s", 2) if answer.in_seconds else ("tok/s", 1 if answer.median >= 10 else 2)
+    words = f"{answer.median:.{digits}f} {unit}"
+    return f"{words} ({answer.failed} of {answer.runs + answer.failed} failed: {answer.note})" if answer.failed else words
 
 
 def ratio(answer):

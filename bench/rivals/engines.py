@@ -103,13 +103,12 @@ class MlxFlash:
         return True
 
     def command(self, setting, case, memory, seed):
-        sampling = ["--temp", "1", "--seed", str(seed)] if case.cold else ["--temp", "0"]
         budget = ["--resident"] if case.resident else ["--memory", memory]
         if case.resident and memory:
             budget += ["--memory", memory]
         return [str(setting.programs[self.name]), "run", str(setting.mlx_model), "--ids",
                 str(prompt_file(setting, case, seed)), "--json", "--quiet", "--max-tokens", str(case.decode),
-                "--ignore-eos", *sampling, "--threads", str(setting.threads), *budget]
+                "--ignore-eos", "--temp", "1", "--seed", str(seed), "--threads", str(setting.threads), *budget]
 
     def measure(self, case, finished):
         stats = last_json(finished.output)["stats"]

@@ -103,8 +103,8 @@ def read_at(descriptor, offset, buffer):
     return done
 
 
-def read_until(descriptor, size, deadline, seed):
-    draw, done = random.Random(seed), 0
+def read_until(descriptor, size, deadline):
+    draw, done = random.Random(), 0
     with mmap.mmap(-1, PROBE_BYTES) as buffer:  # aligned, as the device wants it
         while time.monotonic() < deadline:
             offset = draw.randrange((size - PROBE_BYTES) // 4096 + 1) * 4096
@@ -112,9 +112,21 @@ def read_until(descriptor, size, deadline, seed):
     return done
 
 
+def busy_processors(seconds=0.5, stat="/proc/stat"):
+    """How many processors others keep busy just now. Not the load average, which
+    remembers the run before."""
+    def busy():
+        return sum(int(ticks) for at, ticks in enumerate(pathlib.Path(stat).read_text().split()[1:9]) if at not in (3, 4))
+
+    before, start = busy(), time.monotonic()
+    time.sleep(seconds)
+    return (busy() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - start)
+
+
 def disk_speed(path, seconds=1.0):
     """GB/s of random reads of PROBE_BYTES around the page cache, PROBE_DEPTH at a
-    time; None where the file system or the file does not allow it."""
+    time; None where the file system or the file does not allow it. In other places
+    each time: what a cache below the device keeps is not read again."""
     size = os.path.getsize(path)
     if size < PROBE_BYTES or not hasattr(os, "O_DIRECT"):
         return None
@@ -125,8 +137,7 @@ def disk_speed(path, seconds=1.0):
     try:
         start = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(PROBE_DEPTH) as pool:
-            readers = [pool.submit(read_until, descriptor, size, start + seconds, seed)
-                       for seed in range(PROBE_DEPTH)]
+            readers = [pool.submit(read_until, descriptor, size, start + seconds) for _ in range(PROBE_DEPTH)]
             done = sum(reader.result() for reader in readers)
         return done / (time.monotonic() - start) / 1e9
     except OSError:

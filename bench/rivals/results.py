@@ -12,6 +12,7 @@ COLUMNS = ("date", "commit", "machine", "case", "engine", "version", "model", "r
            "tok_s", "seconds", "bytes_read", "disk_gb_s", "load", "command", "note")
 REFERENCE = "llama.cpp"
 OURS = "mlx-flash"
+ENOUGH_ROUNDS = 5
 
 
 def append(path, row):
@@ -78,12 +79,13 @@ class Answer:
 
     engine: str
     version: str
-    runs: int
+    runs: int  # that succeeded
+    failed: int
     median: float  # tok/s, or seconds of a first token; None: no run succeeded
     least: float
     most: float
     in_seconds: bool
-    note: str  # why there is no median
+    note: str  # why a run failed
     speedup: float = None  # against REFERENCE; more is better
 
     @property
@@ -92,20 +94,18 @@ class Answer:
         return (self.most - self.least) / 2 / self.median
 
 
-def version_of(row):
-    """Ours is the commit: versions come seldom."""
-    return f"{row['version']} at {row['commit']}" if row["engine"] == OURS else row["version"]
-
-
 def answer_of(engine, rows):
     # A first token has seconds and no rate.
     in_seconds = all(row["tok_s"] is None for row in rows)
-    column, version = "seconds" if in_seconds else "tok_s", version_of(rows[-1])
+    column, version = "seconds" if in_seconds else "tok_s", rows[-1]["version"]
     values = [row[column] for row in rows if row[column] is not None]
+    failed = len(rows) - len(values)
+    notes = [row["note"] for row in rows if row["note"]]
+    note = notes[-1] if notes else "no result"
     if not values:
-        notes = [row["note"] for row in rows if row["note"]]
-        return Answer(engine, version, 0, None, None, None, in_seconds, notes[-1] if notes else "no result")
-    return Answer(engine, version, len(values), statistics.median(values), min(values), max(values), in_seconds, "")
+        return Answer(engine, version, 0, failed, None, None, None, in_seconds, note)
+    return Answer(engine, version, len(values), failed, statistics.median(values), min(values), max(values), in_seconds,
+                  note if failed else "")
 
 
 def compare(answers):
@@ -131,19 +131,33 @@ def place(entry):
     return (question.machine, question.threads, question.model, case, question.router, size)
 
 
+def session_of(rows):
+    """The rows of the session that counts: the latest with enough rounds, else the
+    one with the most. Speeds of one machine change from hour to hour, so sessions
+    are not mixed."""
+    sessions = {}
+    for row in rows:
+        sessions.setdefault(row["date"], []).append(row)
+
+    def worth(entry):
+        date, found = entry
+        rounds = min(sum(row["engine"] == engine for row in found) for engine in {row["engine"] for row in found})
+        return min(rounds, ENOUGH_ROUNDS), date
+
+    return max(sessions.items(), key=worth)
+
+
 def summaries(rows):
-    """[(question, date, answers)] of the latest session of each question: speeds of
-    one machine change from hour to hour, so sessions are not mixed."""
+    """[(question, date, answers)], of one session of each question."""
     by_question = {}
     for row in rows:
         question = Question(*(row[field.name] for field in dataclasses.fields(Question)))
         by_question.setdefault(question, []).append(row)
     result = []
     for question, found in by_question.items():
-        date = max(row["date"] for row in found)
-        latest = [row for row in found if row["date"] == date]
-        engines = sorted({row["engine"] for row in latest}, key=order)
-        answers = [answer_of(engine, [row for row in latest if row["engine"] == engine]) for engine in engines]
+        date, session = session_of(found)
+        engines = sorted({row["engine"] for row in session}, key=order)
+        answers = [answer_of(engine, [row for row in session if row["engine"] == engine]) for engine in engines]
         compare(answers)
         result.append((question, date, answers))
     return sorted(result, key=place)

@@ -4,8 +4,8 @@
 // memory, then warm ones, each with other random tokens.
 //
 // Seconds are those that a caller waits. Memory and disk are measured before
-// the first engine is opened and again after the last one is closed: outside
-// of its budget, which is free then.
+// the first engine is opened and again after the last one is closed, and memory
+// beside an engine too, before and after decoding, if its budget has room.
 //
 // Thread rule: run_bench() calls back on its caller's thread.
 #pragma once

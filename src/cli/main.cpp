@@ -93,7 +93,9 @@ int dispatch(std::vector<std::string> arguments) {
     return print(main_help(commands));
   }
   if (name == "--version") {
-    return print(fmt::format("mlx-flash {}\n", build_facts().version));
+    const BuildFacts build = build_facts();
+    return print(
+        fmt::format("mlx-flash {} ({})\n", build.version, build.commit));
   }
   arguments.erase(arguments.begin());
   return run_command(find_command(commands, name), std::move(arguments));

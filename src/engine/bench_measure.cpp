@@ -59,13 +59,22 @@ double memory_speed(
   return hooks.memory_speed(plan.budget_bytes - plan.planned_bytes);
 }
 
+// 0 is a measurement that there was no room for.
+double mean_of_measured(double before, double after) {
+  return before > 0 && after > 0 ? (before + after) / 2
+                                 : std::max(before, after);
+}
+
 // A token is decoded by reading it alone. It is the next random one and not the
 // one that was chosen: what a model answers to random tokens soon repeats
 // itself, which would hit the same experts again and again, and it changes with
 // the last bit of a kernel, so that no two builds could be compared.
+enum class Start { cold, warm };
+
 BenchRun run_once(
     Engine& engine,
     const BenchCase& what,
+    Start start,
     const MeasureHooks& hooks,
     Rng& rng) {
   const auto session = engine.new_session();
@@ -74,7 +83,9 @@ BenchRun run_once(
   if (what.context > 0) {
     read(*session, all.first(what.context));
   }
-  const double memory_before = memory_speed(engine, what, hooks);
+  // An engine that has just been opened still gets pages for its slots.
+  const bool busy = start == Start::cold && what.context == 0;
+  const double before_it = busy ? 0 : memory_speed(engine, what, hooks);
   const Stats before = engine.stats();
   const double begin = now_seconds();
   const size_t rows = what.kind == BenchKind::prefill ? what.tokens : 1;
@@ -85,7 +96,9 @@ BenchRun run_once(
   BenchCounters counters = difference(before, engine.stats());
   counters.seconds = seconds;
   return {
-      counters, {}, (memory_before + memory_speed(engine, what, hooks)) / 2};
+      counters,
+      {},
+      mean_of_measured(before_it, memory_speed(engine, what, hooks))};
 }
 
 } // namespace
@@ -107,10 +120,11 @@ BenchMeasurement measure_case(
   measurement.plan = engine->plan();
   Rng rng(options.seed);
   hooks.on_run(1);
-  measurement.cold = run_once(*engine, what, hooks, rng);
+  measurement.cold = run_once(*engine, what, Start::cold, hooks, rng);
   for (uint64_t run = 0; run < options.runs; ++run) {
     hooks.on_run(2 + run);
-    measurement.warm.push_back(run_once(*engine, what, hooks, rng));
+    measurement.warm.push_back(
+        run_once(*engine, what, Start::warm, hooks, rng));
   }
   engine_stats = engine->stats();
   measurement.peak_bytes = engine_stats.peak_bytes;

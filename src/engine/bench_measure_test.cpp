@@ -24,6 +24,7 @@ struct Log {
   uint64_t answer_tokens = 1;
   std::vector<uint64_t> memory_rooms; // of each measurement of memory
   std::vector<size_t> calls_at_memory; // that were made before it
+  size_t memory_fails_from = SIZE_MAX; // this measurement on finds no room
 };
 
 class CountingSession : public Session {
@@ -133,7 +134,9 @@ BenchMeasurement measure(
            [&](uint64_t room_bytes) {
              log.memory_rooms.push_back(room_bytes);
              log.calls_at_memory.push_back(log.calls.size());
-             return static_cast<double>(log.memory_rooms.size());
+             const size_t number = log.memory_rooms.size();
+             return number < log.memory_fails_from ? static_cast<double>(number)
+                                                   : 0.0;
            }},
       engine);
 }
@@ -238,6 +241,22 @@ TEST_CASE("bench measure: memory is measured around the tokens decoded") {
       log.calls_at_memory == std::vector<size_t>{1, 9, 10, 18, 19, 27, 28, 36});
   CHECK(m.cold.memory_gb_per_second == 1.5);
   CHECK(m.warm[2].memory_gb_per_second == 7.5);
+}
+
+TEST_CASE("bench measure: an engine that still gets its pages is no measure") {
+  Log log;
+  const auto m = measure(log, {BenchKind::decode, 0, 8});
+  CHECK(log.calls_at_memory == std::vector<size_t>{8, 8, 16, 16, 24, 24, 32});
+  CHECK(m.cold.memory_gb_per_second == 1);
+  CHECK(m.warm[0].memory_gb_per_second == 2.5);
+}
+
+TEST_CASE("bench measure: one measurement of memory serves for two") {
+  Log log;
+  log.memory_fails_from = 4;
+  const auto m = measure(log, {BenchKind::decode, 50, 8});
+  CHECK(m.warm[0].memory_gb_per_second == 3);
+  CHECK(m.warm[1].memory_gb_per_second == 0);
 }
 
 TEST_CASE("bench measure: memory's speed bounds no prompt") {

@@ -152,8 +152,7 @@ void EngineCore::Machine::load(
   if (resident || layout.layers().empty()) {
     for (const LayerExperts& layer : layout.layers()) {
       layers.insert(
-          {layer.layer,
-           {expert_record(layer), weights.experts(layer.layer)}});
+          {layer.layer, {expert_record(layer), weights.experts(layer.layer)}});
     }
     experts = std::make_unique<ResidentExperts>(*ops, std::move(layers));
   }

@@ -32,9 +32,9 @@ static_assert(kWeightSums == kSumLanes);
 
 // Queries at once, and vectors of positions or columns: their sums, those
 // vectors and a factor fit the registers.
-inline constexpr int kMaxRows = kLanes == 16 ? 8
-    : kLanes == 8 || HWY_ARCH_ARM_A64        ? 6
-                                             : 2;
+inline constexpr int kQueriesAtOnce = kLanes == 16 ? 8
+    : kLanes == 8 || HWY_ARCH_ARM_A64              ? 6
+                                                   : 2;
 inline constexpr int kVectorsAtOnce =
     kLanes == 16 ? 2 : static_cast<int>(kSumParts);
 inline constexpr int64_t kLanesAtOnce = kVectorsAtOnce * kLanes;
@@ -43,7 +43,7 @@ static_assert(kKvLanes % kLanesAtOnce == 0);
 // More queries than so many share a copy of the page in f32; for fewer its
 // numbers are converted each time they are used, by one instruction or by many.
 inline constexpr int64_t kDirectQueries =
-    kLanes >= 8 || HWY_ARCH_ARM_A64 ? 24 : kMaxRows;
+    kLanes >= 8 || HWY_ARCH_ARM_A64 ? 24 : kQueriesAtOnce;
 
 // One head of a page: of the context, whose next page is fetched meanwhile, or
 // a copy in f32.
@@ -310,9 +310,9 @@ HWY_INLINE void softmax_page(
   }
 }
 
-// Queries of a batch that are as many as the others', at most kMaxRows.
+// Queries of a batch that are as many as the others', at most kQueriesAtOnce.
 HWY_INLINE int64_t batch_rows(int64_t queries) {
-  const int64_t batches = (queries + kMaxRows - 1) / kMaxRows;
+  const int64_t batches = (queries + kQueriesAtOnce - 1) / kQueriesAtOnce;
   return (queries + batches - 1) / batches;
 }
 
@@ -328,14 +328,15 @@ void attend_page(
   const int64_t rows = batch_rows(run.count - begin);
   const int64_t tokens = run.tokens(run.count - 1, first);
   for (int64_t q = begin; q < run.count; q += rows) {
-    score_some<kMaxRows>(std::min(rows, run.count - q), run, page, tokens, q);
+    score_some<kQueriesAtOnce>(
+        std::min(rows, run.count - q), run, page, tokens, q);
   }
   softmax_page(run, first, begin, page.scores, factors, sums);
   const float one = 1;
   for (int64_t q = begin; q < run.count; q += rows) {
     const int64_t batch = std::min(rows, run.count - q);
     const int64_t shared = run.tokens(q, first);
-    add_values_some<kMaxRows>(batch, page, factors + q, q, shared, sums);
+    add_values_some<kQueriesAtOnce>(batch, page, factors + q, q, shared, sums);
     // No query sees a value past its own end, not even with a weight of zero.
     for (int64_t i = q + 1; i < q + batch; ++i) {
       const int64_t end = run.tokens(i, first);

@@ -81,9 +81,7 @@ struct Mxfp4Codes {
 
   template <bool kHigh>
   static HWY_INLINE Words plane(Words w) {
-    // kTwiceE2m1 with kOffset added.
-    HWY_ALIGN static constexpr uint8_t kTable[16] = {
-        12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+    HWY_ALIGN static constexpr auto kTable = e2m1_table<uint8_t>(kOffset);
     const Words codes = Codes<4>::plane<kHigh>(w);
 #if HWY_TARGET == HWY_SCALAR
     uint32_t bytes = 0;

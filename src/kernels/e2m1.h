@@ -3,7 +3,9 @@
 // one of mantissa), a block's scale is E8M0 (an exponent with bias 127).
 #pragma once
 
+#include <array>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 
@@ -12,6 +14,16 @@ namespace mlx_flash::kernels {
 // Twice the number of each code: all are multiples of a half.
 inline constexpr int8_t kTwiceE2m1[16] =
     {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// The same as other numbers, with `offset` added.
+template <class Number>
+constexpr std::array<Number, 16> e2m1_table(int offset) {
+  std::array<Number, 16> table{};
+  for (size_t code = 0; code < table.size(); ++code) {
+    table[code] = static_cast<Number>(kTwiceE2m1[code] + offset);
+  }
+  return table;
+}
 
 // Added to the above it is never negative, and at most twice this.
 inline constexpr int kE2m1Offset = 12;

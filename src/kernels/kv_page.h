@@ -14,7 +14,8 @@ namespace mlx_flash::kernels {
 // The numbers of a page. f16 is IEEE's half precision: 11 bits of every key and
 // value, and half the memory and bandwidth of f32. Magnitudes beyond its
 // largest number, 65504, become that number: an infinity would turn a score
-// into NaN, and with it the whole row. NaN stays NaN.
+// into NaN, and with it the whole row. NaN stays NaN where the processor
+// converts (F16C, NEON); Highway's own conversion makes a finite number of it.
 enum class KvType : uint8_t { f32, f16 };
 
 // Positions of a page; memory is reserved by whole pages.

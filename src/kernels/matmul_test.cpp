@@ -235,41 +235,48 @@ TEST_CASE("matmul: a row's bits do not depend on other rows or on threads") {
   });
 }
 
-// One, few and many rows take different ways through dense weights, and long
-// rows are several slices.
-TEST_CASE("matmul: long dense rows have the same bits in any number") {
+// One, few and many rows take different ways through the weights, and long rows
+// are several slices, panels and units of scales.
+TEST_CASE("matmul: long rows have the same bits in any number") {
   const uint64_t seed = 24;
   CAPTURE(seed);
   ThreadPool pool(2);
+  std::vector<WeightKind> kinds = some_weight_kinds();
+  kinds.push_back({WeightType::affine, 4, 128, ScaleType::f16});
+  kinds.push_back({WeightType::affine, 8, 32, ScaleType::f16});
+  kinds.push_back({WeightType::affine, 8, 128, ScaleType::f32});
   for_each_target([&] {
     Rng rng(seed);
     Scratch scratch;
-    for (const WeightType type :
-         {WeightType::f32, WeightType::f16, WeightType::bf16}) {
-      const WeightKind kind{type};
+    for (const WeightKind& kind : kinds) {
       CAPTURE(kind.name());
-      for (const int64_t in : {1024, 2048 + 21}) {
+      const bool dense = kind.group_size == 0;
+      for (const int64_t in : {1024, dense ? 2048 + 21 : 2048 + 128}) {
         CAPTURE(in);
         constexpr int64_t kOut = 37;
-        constexpr int64_t kMost = 100;
+        constexpr int64_t kMost = 40;
         const RandomMatrix w(rng, kind, kOut, in);
         const auto x = random_floats(rng, kMost * in);
-        const auto singles = products_of_single_rows(
-            Precision::f32, w.get(), rows_of(x, in, kMost));
-        for (const int64_t count : {2, 3, 6, 7, 36, 37, 100}) {
-          CAPTURE(count);
-          std::vector<float> y(static_cast<size_t>(count * kOut));
-          matmul(
-              pool,
-              scratch,
-              Precision::f32,
-              w.get(),
-              rows_of(x, in, count),
-              rows_in(y, kOut, count));
-          CHECK(same_bits(y.data(), singles.data(), count * kOut));
+        for (const Precision precision : kPrecisions) {
+          CAPTURE(static_cast<int>(precision));
+          const auto singles = products_of_single_rows(
+              precision, w.get(), rows_of(x, in, kMost));
+          for (const int64_t count : {2, 3, 7, 36, 40}) {
+            CAPTURE(count);
+            std::vector<float> y(static_cast<size_t>(count * kOut));
+            matmul(
+                pool,
+                scratch,
+                precision,
+                w.get(),
+                rows_of(x, in, count),
+                rows_in(y, kOut, count));
+            CHECK(same_bits(y.data(), singles.data(), count * kOut));
+          }
+          const std::vector<float> first(
+              singles.begin(), singles.begin() + kOut);
+          check_near_reference(precision, w, rows_of(x, in, 1), first);
         }
-        const std::vector<float> first(singles.begin(), singles.begin() + kOut);
-        check_near_reference(Precision::f32, w, rows_of(x, in, 1), first);
       }
     }
   });

@@ -17,8 +17,8 @@ enum class ScaleType : uint8_t { f32, f16, bf16, e8m0 };
 //   mxfp4: the OCP Microscaling specification's MXFP4, w = scale * number of
 //     the code (kernels/e2m1.h), with scales of type e8m0
 //
-// 64 readable bytes follow the last byte of each of the arrays. No alignment is
-// required.
+// No alignment is required, and nothing is read behind the last byte of any of
+// the arrays.
 struct Matrix {
   WeightType type = WeightType::f32;
   ScaleType scale_type = ScaleType::bf16; // quantised; e8m0 for mxfp4 alone

@@ -16,7 +16,8 @@ namespace mlx_flash::kernels {
 //
 // int8: for each group of each row, with the group's largest magnitude a,
 //   scale = a / 127
-//   integer = round(x * (127 / a)), halves to even; 0 where a is 0
+//   integer = round(x * (127 / a)), halves to even; 0, and scale 0, where a is
+//     below 2^-119 (127 / a would be infinite)
 //   sum = the sum of the integers
 // A group with an infinity or a NaN has the scale NaN. f32: sum = the group's
 // sum in f32.
@@ -27,8 +28,8 @@ struct PreparedRows {
   int64_t groups = 0; // 0 for dense weights
   const float* sums = nullptr; // [rows, groups]
   const float* scales = nullptr; // [rows, groups], with integers
-  // [rows, stride]; columns in the order of kernels/column_order.h, zeros
-  // behind them; with integers
+  // [rows, stride]; columns in the order of kernels/column_order.h, zeros where
+  // there are none; with integers
   const int8_t* integers = nullptr;
 };
 

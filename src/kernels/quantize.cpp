@@ -111,8 +111,9 @@ void quantize_each_group(
     float* sums) {
   const int64_t in = groups * size;
   const int64_t stride = kChunkBytes * planes;
-  std::fill_n(
-      integers + in / stride * stride, (stride - in % stride) % stride, 0);
+  if (in % stride != 0) { // columns and holes of the last chunk
+    std::fill_n(integers + in / stride * stride, stride, 0);
+  }
   for (int64_t g = 0; g < groups; ++g) {
     const float* from = x + g * size;
     const float most = largest_magnitude(from, size);

@@ -16,7 +16,7 @@ class Scratch {
   float* reserve(size_t floats) {
     constexpr size_t kLine = 64 / sizeof(float);
     if (memory_.size() < floats + kLine) {
-      memory_.clear();
+      memory_ = {}; // not both at once
       memory_.resize(floats + kLine);
     }
     const auto address = reinterpret_cast<size_t>(memory_.data());

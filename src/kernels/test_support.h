@@ -19,6 +19,27 @@
 
 namespace mlx_flash::kernels {
 
+// What all kernels use as long as this lives.
+class ChosenTarget {
+ public:
+  ChosenTarget(int64_t target, bool byte_dot) {
+    choose(target);
+    allow_byte_dot(byte_dot);
+  }
+  ~ChosenTarget() {
+    allow_byte_dot(true);
+    choose(0);
+  }
+  ChosenTarget(const ChosenTarget&) = delete;
+  ChosenTarget& operator=(const ChosenTarget&) = delete;
+
+ private:
+  static void choose(int64_t target) { // 0: all
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+};
+
 // Calls body() once per target, with that target chosen for all kernels, and
 // with and without the instruction of kernels/byte_dot.h.
 template <typename Body>
@@ -27,13 +48,8 @@ void for_each_target(const Body& body) {
     const std::string name = hwy::TargetName(target);
     for (const bool byte_dot : {true, false}) {
       INFO("target " << name << (byte_dot ? "" : " without byte dot"));
-      hwy::SetSupportedTargetsForTest(target);
-      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-      allow_byte_dot(byte_dot);
+      const ChosenTarget chosen(target, byte_dot);
       body();
-      allow_byte_dot(true);
-      hwy::SetSupportedTargetsForTest(0);
-      hwy::GetChosenTarget().Update(hwy::SupportedTargets());
     }
   }
 }

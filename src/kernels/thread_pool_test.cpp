@@ -162,6 +162,18 @@ TEST_CASE("thread pool: idle, it uses no processor time") {
   CHECK(used < 0.03);
 }
 
+TEST_CASE("thread pool: regions are told apart when their numbers wrap") {
+  constexpr int kRegions = 40'000; // numbers have 14 bits
+  ThreadPool pool(2);
+  for (int region = 0; region < kRegions; ++region) {
+    std::atomic<int> done = 0;
+    pool.parallel_for(4, 1, [&](int64_t begin, int64_t end, int) {
+      done += static_cast<int>(end - begin);
+    });
+    REQUIRE(done == 4);
+  }
+}
+
 TEST_CASE("thread pool: many more threads than processors still finish") {
   ThreadPool pool(16);
   for (int round = 0; round < 200; ++round) {

@@ -6,7 +6,8 @@
 // kBlock weights of a row are exactly `bits` words, and shifts and masks known
 // at compile time take weight j out of them, for any number of bits.
 //
-// Nothing is read past the end of a row.
+// Nothing is read past the end of an array: of the last rows' scales only what
+// ProductTask says is readable, of weights nothing past the end of a row.
 
 #if defined(MLX_FLASH_KERNELS_WEIGHTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_WEIGHTS_INL_H_
@@ -242,12 +243,12 @@ struct AffineWeights {
 #if HWY_TARGET != HWY_SCALAR
 // table[i] for the numbers i below 16 in the bytes of v.
 template <typename T>
-HWY_INLINE Words look_up_bytes(const T (&table)[16], Words v) {
+HWY_INLINE Words look_up_bytes(const std::array<T, 16>& table, Words v) {
   const hn::Repartition<T, WordTag> bytes;
   return hn::BitCast(
       kWords,
       hn::TableLookupBytes(
-          hn::LoadDup128(bytes, table), hn::BitCast(bytes, v)));
+          hn::LoadDup128(bytes, table.data()), hn::BitCast(bytes, v)));
 }
 #endif
 
@@ -264,14 +265,12 @@ struct Mxfp4Weights {
     const uint32_t code = hn::GetLane(staged(words, 0)) >> (4 * j) & 15;
     return hn::Set(kFloats, kTwiceE2m1[code]);
 #elif HWY_MAX_BYTES >= 64
-    HWY_ALIGN static constexpr float kTable[16] = {
-        0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    HWY_ALIGN static constexpr auto kTable = e2m1_table<float>(0);
     const Words codes = AffineWeights<4>::code<j>(words);
     return hn::TableLookupLanes(
-        hn::Load(kFloats, kTable), hn::IndicesFromVec(kFloats, codes));
+        hn::Load(kFloats, kTable.data()), hn::IndicesFromVec(kFloats, codes));
 #else
-    HWY_ALIGN static constexpr int8_t kTable[16] = {
-        0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    HWY_ALIGN static constexpr auto kTable = e2m1_table<int8_t>(0);
     // A byte has two codes; its lower half is the earlier one.
     const Words w = staged(words, 0);
     const Words codes = hn::And(

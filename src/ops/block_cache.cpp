@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/allocate.h"
+
 namespace mlx_flash::ops {
 
 BlockCache::~BlockCache() {
@@ -30,7 +32,7 @@ mx::allocator::Buffer BlockCache::take(size_t bytes) {
     spare_bytes_ -= spare_.front().bytes;
     spare_.erase(spare_.begin());
   }
-  const mx::allocator::Buffer memory = mx::allocator::allocator().malloc(bytes);
+  const mx::allocator::Buffer memory = allocate_buffer(bytes);
   used_bytes_ = used;
   most_used_bytes_ = most;
   return memory;

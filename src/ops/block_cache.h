@@ -26,7 +26,7 @@ class BlockCache {
 
   ~BlockCache();
 
-  // Contents are undefined. Throws what MLX's allocator throws.
+  // Contents are undefined. Throws Error(out_of_budget).
   mx::allocator::Buffer take(size_t bytes);
   // A block that was taken, with the same size.
   void give_back(mx::allocator::Buffer block, size_t bytes);

@@ -6,6 +6,7 @@
 #include <deque>
 
 #include "base/rng.h"
+#include "ops/host_array.h"
 
 using namespace mlx_flash;
 using ops::BlockCache;
@@ -58,4 +59,25 @@ TEST_CASE("block cache: never holds more than was in use at one time") {
   for (const auto& [block, bytes] : used) {
     cache.give_back(block, bytes);
   }
+}
+
+TEST_CASE("block cache: a large array gives its block to the next") {
+  auto blocks = std::make_shared<BlockCache>();
+  const void* memory = nullptr;
+  {
+    mx::array first = ops::new_array({1, 100'000}, mx::float32, blocks);
+    const mx::array again = first; // shares the block
+    memory = first.data<float>();
+    CHECK(blocks->held_bytes() == 400'000);
+  }
+  mx::array second = ops::new_array({2, 50'000}, mx::float32, blocks);
+  CHECK(second.data<float>() == memory);
+  blocks.reset(); // the array outlives whoever made it
+  second.data<float>()[99'999] = 1;
+}
+
+TEST_CASE("block cache: small arrays take none") {
+  const auto blocks = std::make_shared<BlockCache>();
+  const mx::array small = ops::new_array({1, 1000}, mx::float32, blocks);
+  CHECK(blocks->held_bytes() == 0);
 }

@@ -1,31 +1,21 @@
 #include "ops/device_buffer.h"
 
-#include <mlx/allocator.h>
-
 #include <cstring>
 
 #include "base/align.h"
 #include "base/check.h"
-#include "base/error.h"
+#include "ops/allocate.h"
 
 namespace mlx_flash::ops {
 
 namespace {
 
-mx::array allocate(size_t bytes) {
+mx::array allocate_array(size_t bytes) {
   // An MLX dimension is an int32, so large buffers count in larger units.
   const size_t unit = bytes < (size_t{64} << 30) ? 64 : size_t{1} << 20;
   const size_t units = div_up(bytes, unit);
-  auto memory = mx::allocator::malloc(units * unit);
-  if (!memory.buffer().ptr()) {
-    fail(
-        ErrorCode::out_of_budget,
-        "[memory] the system refuses {} bytes; give a smaller --memory or end "
-        "other programs",
-        units * unit);
-  }
   return mx::array(
-      std::move(memory),
+      allocate(units * unit),
       {static_cast<int>(units), static_cast<int>(unit)},
       mx::uint8);
 }
@@ -33,7 +23,7 @@ mx::array allocate(size_t bytes) {
 } // namespace
 
 DeviceBuffer::DeviceBuffer(size_t bytes, size_t alignment)
-    : base_(allocate(bytes + kTailBytes + alignment)), bytes_(bytes) {
+    : base_(allocate_array(bytes + kTailBytes + alignment)), bytes_(bytes) {
   auto* raw = base_.data<std::byte>();
   const auto address = reinterpret_cast<size_t>(raw);
   start_ = round_up(address, alignment) - address;

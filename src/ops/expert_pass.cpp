@@ -25,8 +25,9 @@ void ExpertPass::begin(
   record_ = record;
   hidden_ = record.down.matrix.out;
   group_by_expert();
-  y_.resize(static_cast<size_t>(input.rows * input.k * hidden_));
-  const kernels::Expert form = record.at(nullptr);
+  y_ = results_.reserve(static_cast<size_t>(input.rows * input.k * hidden_));
+  const kernels::Expert form{
+      record.gate.matrix, record.up.matrix, record.down.matrix};
   inputs_ = kernels::prepare_expert_inputs(
       pool,
       form,
@@ -74,14 +75,14 @@ void ExpertPass::compute(
     tasks_.push_back(
         {record_.at(memory),
          source_.data() + group.first,
-         {y_.data(), hidden_, group.rows, target_.data() + group.first}});
+         {y_, hidden_, group.rows, target_.data() + group.first}});
   }
   kernels::expert_mlps(pool, scratch, precision_, inputs_, tasks_);
 }
 
 void ExpertPass::combine(ThreadPool& pool, float* out) const {
   kernels::combine_experts(
-      pool, y_.data(), input_.weights, input_.rows, input_.k, hidden_, out);
+      pool, y_, input_.weights, input_.rows, input_.k, hidden_, out);
 }
 
 size_t ExpertPass::bytes(int64_t rows, int64_t k, int64_t hidden) {

@@ -58,7 +58,7 @@ class ExpertPass {
     uint32_t rows = 0;
   };
 
-  // The arrays of one step. `form` has the layer's shapes and types.
+  // The arrays of one step, which stay in use until combine().
   struct Input {
     const float* x = nullptr; // [rows, hidden]
     const uint32_t* ids = nullptr; // [rows, k], each below `experts`
@@ -116,7 +116,8 @@ class ExpertPass {
   std::vector<uint32_t> counts_; // by expert
   std::vector<uint32_t> source_; // by pair: the row of x
   std::vector<uint32_t> target_; // by pair: the row of y_
-  std::vector<float> y_; // [rows * k, hidden]
+  kernels::Scratch results_;
+  float* y_ = nullptr; // in results_: [rows * k, hidden]
 };
 
 } // namespace mlx_flash::ops

@@ -1,8 +1,7 @@
 #include "ops/host_array.h"
 
-#include <mlx/allocator.h>
-
 #include "base/check.h"
+#include "ops/allocate.h"
 
 namespace mlx_flash::ops {
 
@@ -15,7 +14,7 @@ mx::array new_array(
     bytes *= static_cast<size_t>(dimension);
   }
   if (bytes < BlockCache::kLeastBytes) {
-    return mx::array(mx::allocator::malloc(bytes), std::move(shape), dtype);
+    return mx::array(allocate(bytes), std::move(shape), dtype);
   }
   return mx::array(
       mx::allocator::Data(

@@ -73,6 +73,8 @@ class Stream {
         2, std::min(units_.size(), div_up(bytes_in_flight, largest)));
     for (uint64_t i = 0; i < count; ++i) {
       buffers_.emplace_back(largest);
+      // The first touch of fresh memory takes longer than a read into it.
+      std::memset(buffers_.back().data(), 0, largest);
     }
     missing_.resize(buffers_.size());
   }

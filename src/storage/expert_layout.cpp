@@ -68,11 +68,11 @@ struct BuiltLayer {
   std::vector<Section> sections; // [e * n + i]
 };
 
-// Builds one layer from its tensors, which are sorted.
 // Of devices: what direct reads are aligned to.
 constexpr uint64_t kSmallBlock = 512;
 constexpr uint64_t kLargeBlock = 4096;
 
+// Builds one layer from its tensors, which are sorted.
 class LayerBuilder {
  public:
   LayerBuilder(const Checkpoint& checkpoint, std::span<const Found> found)

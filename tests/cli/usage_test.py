@@ -68,7 +68,7 @@ class Help(Usage):
     def test_version(self):
         result = flash("--version")
         self.assertEqual(result.code, OK)
-        self.assertRegex(result.out, r"\Amlx-flash \d+\.\d+\.\d+\n\Z")
+        self.assertRegex(result.out, r"\Amlx-flash \d+\.\d+\.\d+ \((unknown|[0-9a-f]{7,}(-dirty)?)\)\n\Z")
 
     def test_without_a_command_help_is_an_error(self):
         result = flash()

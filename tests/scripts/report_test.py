@@ -57,6 +57,12 @@ class Summaries(unittest.TestCase):
         self.assertEqual(date, "2024-06-01T10:00:00")
         self.assertEqual([answer.median for answer in answers], [5.0, 2.0])
 
+    def test_an_aborted_session_replaces_none_with_enough_rounds(self):
+        old = [row(engine, 1.0) for engine in ("mlx-flash", "llama.cpp")] * 5
+        newer = [row(engine, 2.0, date="2024-06-01T10:00:00") for engine in ("mlx-flash", "llama.cpp")]
+        self.assertEqual(summaries(old + newer * 4)[0][1], "2024-05-01T10:00:00")
+        self.assertEqual(summaries(old + newer * 5)[0][1], "2024-06-01T10:00:00")
+
     def test_other_memory_router_and_machine_are_other_questions(self):
         for change in ({"memory": "4GB"}, {"router": "uniform"}, {"machine": "Other"}, {"model": "qwen3-8b"}):
             self.assertEqual(len(summaries([*ROWS, row("mlx-flash", 9.0, **change)])), 3)
@@ -82,13 +88,19 @@ class Drawing(unittest.TestCase):
     def test_the_table_has_a_line_for_each_question(self):
         lines = drawing.table(summaries(ROWS)).splitlines()
         self.assertTrue(lines[0].startswith(f"{MACHINE}; 2 threads."))
-        self.assertEqual(lines[2], "| model | case | memory | mlx-flash | llama.cpp | BigMoeOnEdge | runs | date |")
+        self.assertEqual(lines[2], "| model | case | memory | mlx-flash | llama.cpp | BigMoeOnEdge (serial) | runs | date |")
         self.assertIn("| 8GB | 3.00 tok/s ±15 %, **3.00x** | 1.00 tok/s ±15 % | killed: out of memory | 3 |",
                       lines[4])
         self.assertIn("| 4.00 s ±0 %, **2.50x** | 10.00 s ±0 % |  | 1 |", lines[5])
         self.assertEqual(len({line.count("|") for line in lines[2:6]}), 1)
         self.assertEqual(lines[6:], [
-            "", "mlx-flash: mlx-flash 1.0 at abc; llama.cpp: llama.cpp 1.0; BigMoeOnEdge: bigmoe 1.0."])
+            "", "mlx-flash: mlx-flash 1.0; llama.cpp: llama.cpp 1.0; BigMoeOnEdge (serial): bigmoe 1.0."])
+
+    def test_a_run_that_failed_is_told_beside_those_that_did_not(self):
+        rows = [row("mlx-flash", 3.0), *[row("mlx-flash", "", note="killed: out of memory")] * 2]
+        told = "3.00 tok/s (2 of 3 failed: killed: out of memory)"
+        self.assertIn(told, drawing.table(summaries(rows)))
+        self.assertIn(told, drawing.chart(summaries(rows)))
 
     def test_cases_and_memory_come_in_their_order(self):
         rows = [row("mlx-flash", 1.0, memory=memory) for memory in ("12GB", "4GB", "900MB")]
