@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from model_maker.shape import ModelError, Norm, head_dim, is_router, is_sparse, need
+from model_maker.shape import ModelError, Norm, head_dim, is_router, is_sparse, need, number
 from model_maker.tensors import Tensor, check_room, forget_pages, rewrite, write_tensor
 from model_maker.values import (CHUNK_BYTES, Source, e2m1_constant, e8m0_scales, float_bytes, norm_weights, overlay,
                                 uniform_weights)
@@ -228,8 +228,8 @@ def add_shape(writer, config):
     writer.add_head_count_kv(need(config, "num_key_value_heads"))
     writer.add_key_length(head_dim(config))
     writer.add_value_length(head_dim(config))
-    writer.add_rope_freq_base(float(config.get("rope_theta", 10000)))
-    writer.add_layer_norm_rms_eps(float(config.get("rms_norm_eps", 1e-6)))
+    writer.add_rope_freq_base(number(config, "rope_theta", 10000))
+    writer.add_layer_norm_rms_eps(number(config, "rms_norm_eps", 1e-6))
     writer.add_vocab_size(need(config, "vocab_size"))
     if architecture(config) == "qwen3moe":
         if not config.get("norm_topk_prob", False):

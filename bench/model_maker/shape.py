@@ -75,16 +75,30 @@ def need(config, key, minimum=1):
     return value
 
 
+def number(config, key, default):
+    value = config.get(key, default)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ModelError(f"config.json: {key} is {value!r}; it must be a number")
+    return float(value)
+
+
 def head_dim(config):
     if config.get("head_dim"):
         return need(config, "head_dim")
     return need(config, "hidden_size") // need(config, "num_attention_heads")
 
 
+def dense_layers(config):
+    layers = config.get("mlp_only_layers") or []
+    if not isinstance(layers, list):
+        raise ModelError(f"config.json: mlp_only_layers is {layers!r}; it must be a list of layers")
+    return layers
+
+
 def is_sparse(config, layer):
     """Whether the layer has experts: the rule of qwen3_moe."""
     step = need(config, "decoder_sparse_step") if "decoder_sparse_step" in config else 1
-    return (layer not in (config.get("mlp_only_layers") or [])
+    return (layer not in dense_layers(config)
             and config["num_experts"] > 0 and (layer + 1) % step == 0)
 
 

@@ -66,6 +66,12 @@ def config_of(folder):
         raise PeersError(f"{folder}/config.json: {error}") from error
 
 
+def number(config, key, where):
+    if not isinstance(config.get(key), int):
+        raise PeersError(f"{where}: {key} is {config.get(key)!r}; it must be an integer")
+    return config[key]
+
+
 def random_ids(count, vocab, seed):
     draw = random.Random(seed)
     return [draw.randrange(vocab) for _ in range(count)]
@@ -79,7 +85,7 @@ def random_text(count, seed):
 
 
 def prompt_file(setting, case, seed):
-    vocab = config_of(setting.mlx_model)["vocab_size"]
+    vocab = number(config_of(setting.mlx_model), "vocab_size", f"{setting.mlx_model}/config.json")
     path = setting.prompts / f"{case.prompt}-of-{vocab}-{seed}.json"
     path.write_text(json.dumps(random_ids(case.prompt, vocab, seed)))
     return path

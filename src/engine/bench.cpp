@@ -185,7 +185,7 @@ class Bench {
         options_.seed + speeds.disk_gb_per_second.size());
     speeds.disk_gb_per_second.push_back(speed.gb_per_second());
     speeds.disk_read_bytes = speed.bytes / std::max<uint64_t>(speed.reads, 1);
-    speeds.disk_depth = setup.depth;
+    speeds.disk_depth = reader->depth();
     for (const auto& file : files.checkpoint.files()) {
       direct_ = direct_ && DirectFile(file).is_direct();
     }

@@ -86,8 +86,6 @@ void require_shape(
   }
 }
 
-constexpr uint64_t kMostArenaBytes = 1 << 30;
-
 void convert_to_f32(
     const std::byte* source,
     WeightType type,
@@ -152,7 +150,7 @@ ops::DeviceBuffer CheckpointWeights::allocate_dense(uint64_t bytes) {
   charges_.push_back(budget_.charge(Account::dense_weights, bytes));
   if (!arena_ || bytes > arena_->span().size() - arena_used_) {
     const uint64_t size =
-        std::max(bytes, std::min(dense_left_, kMostArenaBytes));
+        std::max(bytes, std::min(dense_left_, kDenseArenaBytes));
     arena_.emplace(size);
     prefer_large_pages(arena_->span());
     arena_used_ = 0;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "models/registry.h"
 #include "platform/cpu_facts.h"
+#include "platform/large_pages.h"
 #include "platform/memory_facts.h"
 #include "residency/eviction_policy.h"
 
@@ -189,7 +190,8 @@ uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
       total += dense_tensor_bytes(tensor);
     }
   }
-  return total;
+  // A tensor that does not fit the rest of an arena leaves a page half used.
+  return total + total / kDenseArenaBytes * kLargePageBytes;
 }
 
 ReaderOptions reader_options(const ExpertLayout& layout) {

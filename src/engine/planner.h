@@ -67,7 +67,9 @@ uint64_t kv_bytes(
 
 // Memory of a dense tensor once loaded.
 uint64_t dense_tensor_bytes(const TensorInfo& tensor);
-// Memory of all of them.
+// They lie in arenas of at most so many bytes, side by side.
+inline constexpr uint64_t kDenseArenaBytes = 1 << 30;
+// Memory of all of them, with what large pages add at the ends of arenas.
 uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout);
 
 int resolved_threads(int requested);

@@ -12,10 +12,10 @@ namespace mlx_flash {
 
 #ifdef __linux__
 void prefer_large_pages(std::span<std::byte> memory) {
-  constexpr uint64_t kLargePage = 2 << 20;
   const auto begin = reinterpret_cast<uintptr_t>(memory.data());
-  const uint64_t first = round_up(begin, kLargePage);
-  const uint64_t last = (begin + memory.size()) / kLargePage * kLargePage;
+  const uint64_t first = round_up(begin, kLargePageBytes);
+  const uint64_t last =
+      (begin + memory.size()) / kLargePageBytes * kLargePageBytes;
   if (first < last) {
     madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
   }

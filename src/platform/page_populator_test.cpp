@@ -43,6 +43,14 @@ struct Mapping {
   std::span<std::byte> memory;
 };
 
+// Linux can since 5.14.
+bool can_populate() {
+  constexpr int kPopulateWrite = 23; // MADV_POPULATE_WRITE
+  const Mapping mapping(1 << 20);
+  return madvise(
+             mapping.memory.data(), mapping.memory.size(), kPopulateWrite) == 0;
+}
+
 TEST_CASE("page populator: memory has its pages before it is touched") {
   const Mapping mapping(64 << 20);
   CHECK(pages_present(mapping.memory) == 0);
@@ -50,6 +58,9 @@ TEST_CASE("page populator: memory has its pages before it is touched") {
   populator.populate(mapping.memory.first(40 << 20));
   populator.finish();
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  if (!can_populate()) {
+    return; // pages come when they are used
+  }
   CHECK(pages_present(mapping.memory.first(40 << 20)) == (40 << 20) / page);
   CHECK(pages_present(mapping.memory.subspan(42 << 20)) == 0);
 }

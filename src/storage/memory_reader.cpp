@@ -42,6 +42,10 @@ uint64_t MemoryReader::staging_bytes() const {
   return 0;
 }
 
+int MemoryReader::depth() const {
+  return 1;
+}
+
 void MemoryReader::set_faults(FaultPlan faults) {
   faults_ = faults;
   submitted_ = 0;

@@ -50,6 +50,7 @@ class MemoryReader : public Reader {
   size_t outstanding() const override;
   uint64_t device_bytes() const override;
   uint64_t staging_bytes() const override;
+  int depth() const override;
 
   // From now on.
   void set_faults(FaultPlan faults);

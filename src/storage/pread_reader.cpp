@@ -92,6 +92,10 @@ uint64_t PreadReader::staging_bytes() const {
   return staging_.size();
 }
 
+int PreadReader::depth() const {
+  return static_cast<int>(threads_.size());
+}
+
 void PreadReader::work(std::byte* staging) {
   std::unique_lock lock(mutex_);
   while (true) {

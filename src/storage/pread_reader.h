@@ -35,6 +35,7 @@ class PreadReader : public Reader {
   size_t outstanding() const override;
   uint64_t device_bytes() const override;
   uint64_t staging_bytes() const override;
+  int depth() const override;
 
  private:
   void work(std::byte* staging);

@@ -5,8 +5,9 @@
 // Implementations: uring_reader (io_uring, O_DIRECT, registered buffers),
 // pread_reader (a few threads, O_DIRECT or F_NOCACHE), memory_reader (for
 // tests, with seeded faults). All read around the page cache. A request may
-// have any alignment: the aligned window around it is read in pieces into the
-// reader's own staging blocks and copied out.
+// have any alignment: of the aligned window around it, what may be written
+// (ReadRequest::room) is read in place, and the rest by way of the reader's own
+// staging blocks.
 //
 // Thread rule: one thread submits and waits.
 #pragma once
@@ -70,6 +71,9 @@ class Reader {
 
   // Memory this reader holds for staging, in bytes.
   virtual uint64_t staging_bytes() const = 0;
+
+  // Reads at the device at once, at most.
+  virtual int depth() const = 0;
 };
 
 struct ReaderOptions {

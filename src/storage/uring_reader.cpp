@@ -114,6 +114,9 @@ class UringReader : public Reader {
   uint64_t staging_bytes() const override {
     return staging_.size();
   }
+  int depth() const override {
+    return static_cast<int>(flights_.size());
+  }
 
  private:
   // A window at the device.

@@ -84,6 +84,9 @@ class GatedReader : public Reader {
   uint64_t staging_bytes() const override {
     return reader_->staging_bytes();
   }
+  int depth() const override {
+    return reader_->depth();
+  }
 
  private:
   std::unique_ptr<Reader> reader_;

@@ -319,6 +319,8 @@ class Refusals(unittest.TestCase):
         self.refused("--bits has no effect", "--format", "gguf", "--bits", "4")
         self.refused("--layout has no effect", "--format", "gguf", "--layout", "per-expert")
         self.refused("--gguf-type has no effect", "--gguf-type", "q4_k")
+        self.refused("--group-size has no effect without --bits", "--group-size", "32")
+        self.refused("--gate-bits has no effect without --bits", "--gate-bits", "4")
 
     def test_mxfp4_of_other_sizes(self):
         self.refused("mxfp4 has 4 bits", "--mode", "mxfp4", "--bits", "8")
@@ -334,6 +336,8 @@ class Refusals(unittest.TestCase):
 
     @unittest.skipUnless(gguf, "needs the gguf package")
     def test_what_llama_cpp_has_no_model_for(self):
+        self.refused("mlp_only_layers is 3; it must be a list", config={**SMALL, "mlp_only_layers": 3})
+        self.refused("rope_theta is None; it must be a number", "--format", "gguf", config={**SMALL, "rope_theta": None})
         self.refused("experts in every layer", "--format", "gguf", config={**SMALL, "mlp_only_layers": [1]})
         self.refused("norm_topk_prob", "--format", "gguf", config={**SMALL, "norm_topk_prob": False})
         self.refused("not a multiple of 256", "--format", "gguf", "--gguf-type", "q4_k")

@@ -190,10 +190,11 @@ class Runs(unittest.TestCase):
     def test_lines_come_with_their_times(self):
         done = runs.run(["sh", "-c", "echo one; sleep 0.2; echo two; echo three >&2; exit 4"])
         self.assertEqual((done.code, done.output, done.errors), (4, "one\ntwo\n", "three\n"))
-        self.assertGreaterEqual(done.lines[1][0] - done.lines[0][0], 0.15)
+        # All read at the end would have the same time, but for microseconds.
+        self.assertGreater(done.lines[1][0] - done.lines[0][0], 0.01)
 
     def test_a_run_over_its_time_is_ended(self):
-        done = runs.run(["sh", "-c", "echo one; exec sleep 60"], seconds=0.3)
+        done = runs.run(["sh", "-c", "echo one; exec sleep 60"], seconds=2)
         self.assertEqual((done.failure(), done.output), ("time limit", "one\n"))
 
     def test_a_limit_puts_the_command_into_a_cgroup(self):
