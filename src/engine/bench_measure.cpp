@@ -65,12 +65,12 @@ double mean_of_measured(double before, double after) {
                                  : std::max(before, after);
 }
 
+enum class Start { cold, warm };
+
 // A token is decoded by reading it alone. It is the next random one and not the
 // one that was chosen: what a model answers to random tokens soon repeats
 // itself, which would hit the same experts again and again, and it changes with
 // the last bit of a kernel, so that no two builds could be compared.
-enum class Start { cold, warm };
-
 BenchRun run_once(
     Engine& engine,
     const BenchCase& what,

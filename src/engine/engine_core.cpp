@@ -13,7 +13,6 @@
 #include "engine/planner.h"
 #include "models/registry.h"
 #include "models/resident_experts.h"
-#include "ops/paged_kv_cache.h"
 #include "platform/large_pages.h"
 #include "platform/memory_facts.h"
 #include "residency/eviction_policy.h"
@@ -109,9 +108,7 @@ EngineCore::Machine::Machine(
       kv_bytes(model->shape(), planned_kv_type(options), plan.context_tokens));
   cache = ops->make_kv_cache(
       model->shape().kv(), static_cast<int64_t>(plan.context_tokens));
-  if (const auto* paged = dynamic_cast<ops::PagedKvCache*>(cache.get())) {
-    prefer_large_pages(paged->memory());
-  }
+  prefer_large_pages(cache->memory());
   load_bytes = reader->device_bytes();
   load_seconds = now_seconds() - begin;
 }

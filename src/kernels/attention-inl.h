@@ -187,38 +187,6 @@ HWY_NOINLINE void add_values(
   }
 }
 
-// The same for `rows` queries, at most kRows.
-template <int kRows, class Page>
-HWY_INLINE void score_some(
-    int64_t rows,
-    const AttentionRun& run,
-    const Page& page,
-    int64_t tokens,
-    int64_t q) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) {
-      return score_some<kRows - 1>(rows, run, page, tokens, q);
-    }
-  }
-  score_rows<kRows>(run, page, tokens, q);
-}
-
-template <int kRows, class Page>
-HWY_INLINE void add_values_some(
-    int64_t rows,
-    const Page& page,
-    const float* factors,
-    int64_t q,
-    int64_t end,
-    const AttentionSums& sums) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) {
-      return add_values_some<kRows - 1>(rows, page, factors, q, end, sums);
-    }
-  }
-  add_values<kRows>(page, factors, q, 0, end, sums);
-}
-
 // exp(x - most) for x <= most, with a relative error below 2e-7; 0 below
 // exp(-86), which no sum of weights feels, as the largest is 1. NaN for NaN.
 // As exp_lanes() (kernels/simd-inl.h), less what larger arguments need.
@@ -328,15 +296,18 @@ void attend_page(
   const int64_t rows = batch_rows(run.count - begin);
   const int64_t tokens = run.tokens(run.count - 1, first);
   for (int64_t q = begin; q < run.count; q += rows) {
-    score_some<kQueriesAtOnce>(
-        std::min(rows, run.count - q), run, page, tokens, q);
+    for_row_count<kQueriesAtOnce>(
+        std::min(rows, run.count - q),
+        [&](auto n) HWY_ATTR { score_rows<n()>(run, page, tokens, q); });
   }
   softmax_page(run, first, begin, page.scores, factors, sums);
   const float one = 1;
   for (int64_t q = begin; q < run.count; q += rows) {
     const int64_t batch = std::min(rows, run.count - q);
     const int64_t shared = run.tokens(q, first);
-    add_values_some<kQueriesAtOnce>(batch, page, factors + q, q, shared, sums);
+    for_row_count<kQueriesAtOnce>(batch, [&](auto n) HWY_ATTR {
+      add_values<n()>(page, factors + q, q, 0, shared, sums);
+    });
     // No query sees a value past its own end, not even with a weight of zero.
     for (int64_t i = q + 1; i < q + batch; ++i) {
       const int64_t end = run.tokens(i, first);

@@ -185,22 +185,6 @@ add_dense_panel(const ProductTask& task, const DensePanel& panel, int64_t row) {
   }
 }
 
-// The same for `count` rows, at most kRows.
-template <int kRows>
-HWY_INLINE void add_dense_panel_to(
-    const ProductTask& task,
-    const DensePanel& panel,
-    int64_t row,
-    int64_t count) {
-  if constexpr (kRows > 0) {
-    if (count == kRows) {
-      add_dense_panel<kRows>(task, panel, row);
-    } else {
-      add_dense_panel_to<kRows - 1>(task, panel, row, count);
-    }
-  }
-}
-
 template <class Weights>
 HWY_INLINE void multiply_many_rows(
     const ProductTask& task,
@@ -213,7 +197,9 @@ HWY_INLINE void multiply_many_rows(
         unpack_dense_panel<Weights>(rows, c, end, task.memory);
     for (int64_t row = 0; row < task.rows; row += kMaxRows) {
       const int64_t count = std::min<int64_t>(kMaxRows, task.rows - row);
-      add_dense_panel_to<kMaxRows>(task, panel, row, count);
+      for_row_count<kMaxRows>(count, [&](auto n) HWY_ATTR {
+        add_dense_panel<n()>(task, panel, row);
+      });
     }
   }
 }

@@ -228,9 +228,7 @@ class DenseStreams {
     const int64_t ahead = offset + kAhead;
     const int64_t from_row = ahead < bytes_ ? ahead : ahead + skip_;
     for (int s = 0; s < kDenseStreams; ++s) {
-      const auto address = reinterpret_cast<uintptr_t>(w_[s]);
-      __builtin_prefetch(reinterpret_cast<const void*>(
-          address + static_cast<uintptr_t>(from_row)));
+      prefetch_behind(w_[s], from_row);
     }
   }
 
@@ -287,24 +285,6 @@ HWY_NOINLINE void add_slice(
   }
 }
 
-// The same for `count` rows, at most kRows.
-template <class Number, int kRows>
-HWY_INLINE void add_slice_to(
-    const ProductTask& task,
-    const TileRows& rows,
-    int64_t first,
-    int64_t end,
-    int64_t row,
-    int64_t count) {
-  if constexpr (kRows > 0) {
-    if (count == kRows) {
-      add_slice<Number, kRows>(task, rows, first, end, row);
-    } else {
-      add_slice_to<Number, kRows - 1>(task, rows, first, end, row, count);
-    }
-  }
-}
-
 template <class Number>
 HWY_INLINE void multiply_few_rows(
     const ProductTask& task,
@@ -315,7 +295,9 @@ HWY_INLINE void multiply_few_rows(
     const int64_t end = std::min(c + kSliceColumns, in);
     for (int64_t row = 0; row < task.rows; row += kFewRows) {
       const int64_t count = std::min<int64_t>(kFewRows, task.rows - row);
-      add_slice_to<Number, kFewRows>(task, rows, c, end, row, count);
+      for_row_count<kFewRows>(count, [&](auto n) HWY_ATTR {
+        add_slice<Number, n()>(task, rows, c, end, row);
+      });
     }
   }
 }

@@ -232,22 +232,6 @@ add_code_panel(const ProductTask& task, const CodePanel& panel, int64_t row) {
   }
 }
 
-// The same for `count` rows, at most kRows.
-template <int kRows, class CodeType, class Sum>
-HWY_INLINE void add_code_panel_to(
-    const ProductTask& task,
-    const CodePanel& panel,
-    int64_t row,
-    int64_t count) {
-  if constexpr (kRows > 0) {
-    if (count == kRows) {
-      add_code_panel<kRows, CodeType, Sum>(task, panel, row);
-    } else {
-      add_code_panel_to<kRows - 1, CodeType, Sum>(task, panel, row, count);
-    }
-  }
-}
-
 template <class CodeType, class Sum>
 HWY_INLINE void multiply_code_rows(
     const ProductTask& task,
@@ -268,7 +252,9 @@ HWY_INLINE void multiply_code_rows(
     int64_t row = 0;
     for (int64_t parts = (task.rows + kRows - 1) / kRows; parts > 0; --parts) {
       const int64_t count = (task.rows - row + parts - 1) / parts;
-      add_code_panel_to<kRows, CodeType, Sum>(task, panel, row, count);
+      for_row_count<kRows>(count, [&](auto n) HWY_ATTR {
+        add_code_panel<n(), CodeType, Sum>(task, panel, row);
+      });
       row += count;
     }
   }

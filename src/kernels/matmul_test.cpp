@@ -26,7 +26,19 @@ MutableRows rows_in(std::vector<float>& x, int64_t n, int64_t count) {
   return {x.data(), n, count, nullptr};
 }
 
-// y = x W^T, row by row, one thread.
+// y = x W^T
+std::vector<float> products(
+    ThreadPool& pool,
+    Scratch& scratch,
+    Precision precision,
+    const Matrix& w,
+    const ConstRows& x) {
+  std::vector<float> y(static_cast<size_t>(x.count * w.out));
+  matmul(pool, scratch, precision, w, x, rows_in(y, w.out, x.count));
+  return y;
+}
+
+// The same row by row, on one thread.
 std::vector<float> products_of_single_rows(
     Precision precision,
     const Matrix& w,
@@ -86,16 +98,10 @@ TEST_CASE("matmul: every weight type is near the reference on every target") {
         CAPTURE(out);
         const RandomMatrix w(rng, kind, out, in);
         const auto x = random_floats(rng, count * in);
-        std::vector<float> y(static_cast<size_t>(count * out));
         for (const Precision precision : kPrecisions) {
           CAPTURE(static_cast<int>(precision));
-          matmul(
-              pool,
-              scratch,
-              precision,
-              w.get(),
-              rows_of(x, in, count),
-              rows_in(y, out, count));
+          const auto y = products(
+              pool, scratch, precision, w.get(), rows_of(x, in, count));
           check_near_reference(precision, w, rows_of(x, in, count), y);
         }
       }
@@ -129,16 +135,10 @@ TEST_CASE("matmul: the smallest and long, thin matrices") {
       for (const int64_t count : {1, 2, 9}) {
         const RandomMatrix w(rng, c.kind, c.out, c.in);
         const auto x = random_floats(rng, count * c.in);
-        std::vector<float> y(static_cast<size_t>(count * c.out));
         for (const Precision precision : kPrecisions) {
           CAPTURE(static_cast<int>(precision));
-          matmul(
-              pool,
-              scratch,
-              precision,
-              w.get(),
-              rows_of(x, c.in, count),
-              rows_in(y, c.out, count));
+          const auto y = products(
+              pool, scratch, precision, w.get(), rows_of(x, c.in, count));
           check_near_reference(precision, w, rows_of(x, c.in, count), y);
         }
       }
@@ -263,14 +263,8 @@ TEST_CASE("matmul: long rows have the same bits in any number") {
               precision, w.get(), rows_of(x, in, kMost));
           for (const int64_t count : {2, 3, 7, 36, 40}) {
             CAPTURE(count);
-            std::vector<float> y(static_cast<size_t>(count * kOut));
-            matmul(
-                pool,
-                scratch,
-                precision,
-                w.get(),
-                rows_of(x, in, count),
-                rows_in(y, kOut, count));
+            const auto y = products(
+                pool, scratch, precision, w.get(), rows_of(x, in, count));
             CHECK(same_bits(y.data(), singles.data(), count * kOut));
           }
           const std::vector<float> first(
@@ -306,14 +300,8 @@ TEST_CASE("matmul: a large product has the bits of its rows, on any threads") {
         CAPTURE(threads);
         ThreadPool pool(threads);
         Scratch scratch;
-        std::vector<float> y(singles.size());
-        matmul(
-            pool,
-            scratch,
-            precision,
-            w.get(),
-            rows_of(x, kIn, kCount),
-            rows_in(y, kOut, kCount));
+        const auto y = products(
+            pool, scratch, precision, w.get(), rows_of(x, kIn, kCount));
         CHECK(same_bits(y.data(), singles.data(), kCount * kOut));
       }
     }
@@ -356,15 +344,9 @@ TEST_CASE("matmul: no row of x, and no more scratch than it says") {
         ThreadPool pool(threads);
         Scratch scratch;
         const auto x = random_floats(rng, count * 256);
-        std::vector<float> y(static_cast<size_t>(count * 90));
         for (const Precision precision : kPrecisions) {
-          matmul(
-              pool,
-              scratch,
-              precision,
-              w.get(),
-              rows_of(x, 256, count),
-              rows_in(y, 90, count));
+          const auto y = products(
+              pool, scratch, precision, w.get(), rows_of(x, 256, count));
           CHECK(
               scratch.bytes() <=
               4 * matmul_scratch_floats(w.get(), precision, count, threads) +
@@ -391,14 +373,8 @@ TEST_CASE("matmul: infinities and NaN stay in the row they came in") {
       CAPTURE(static_cast<int>(precision));
       const auto expected =
           products_of_single_rows(precision, w.get(), rows_of(clean, 128, 7));
-      std::vector<float> y(7 * 40);
-      matmul(
-          pool,
-          scratch,
-          precision,
-          w.get(),
-          rows_of(x, 128, 7),
-          rows_in(y, 40, 7));
+      const auto y =
+          products(pool, scratch, precision, w.get(), rows_of(x, 128, 7));
       for (const int64_t r : {0, 1, 2, 4, 6}) {
         CHECK(same_bits(y.data() + r * 40, expected.data() + r * 40, 40));
       }
@@ -475,14 +451,8 @@ TEST_CASE("matmul: each code of mxfp4 is the specification's number") {
           x[static_cast<size_t>(r * 64 + i + r)] = 1;
         }
         for (const Precision precision : kPrecisions) {
-          std::vector<float> y(static_cast<size_t>(count));
-          matmul(
-              pool,
-              scratch,
-              precision,
-              w.get(),
-              rows_of(x, 64, count),
-              rows_in(y, 1, count));
+          const auto y = products(
+              pool, scratch, precision, w.get(), rows_of(x, 64, count));
           for (int64_t r = 0; r < count; ++r) {
             const int64_t c = i + r;
             const float number = kNumbers[c % 16] * (c < 32 ? 1.0f : 8.0f);
@@ -538,14 +508,8 @@ TEST_CASE("matmul: a scale of 255 makes its rows NaN and no others") {
     for (const int64_t count : {1, 9}) {
       const auto x = random_floats(rng, count * 96);
       for (const Precision precision : kPrecisions) {
-        std::vector<float> y(static_cast<size_t>(count * 40));
-        matmul(
-            pool,
-            scratch,
-            precision,
-            w.get(),
-            rows_of(x, 96, count),
-            rows_in(y, 40, count));
+        const auto y =
+            products(pool, scratch, precision, w.get(), rows_of(x, 96, count));
         for (size_t i = 0; i < y.size(); ++i) {
           CAPTURE(i);
           CHECK(std::isnan(y[i]) == (i % 40 == 7));
@@ -576,14 +540,12 @@ TEST_CASE("matmul: the largest sums of integers do not overflow") {
         for (const float value : {1.0f, -1.0f}) {
           for (const int64_t count : {1, 13}) {
             const std::vector<float> x(static_cast<size_t>(count * 128), value);
-            std::vector<float> y(static_cast<size_t>(count * 33));
-            matmul(
+            const auto y = products(
                 pool,
                 scratch,
                 Precision::int8,
                 w.get(),
-                rows_of(x, 128, count),
-                rows_in(y, 33, count));
+                rows_of(x, 128, count));
             check_near_reference(Precision::int8, w, rows_of(x, 128, count), y);
           }
         }

@@ -228,18 +228,9 @@ HWY_INLINE void add_panel_to_all(const ProductTask& task, const Panel& panel) {
   for (; row + kMaxRows <= task.rows; row += kMaxRows) {
     add_panel<kMaxRows>(task, panel, row);
   }
-  switch (task.rows - row) {
-    case 1:
-      return add_panel<1>(task, panel, row);
-    case 2:
-      return add_panel<2>(task, panel, row);
-    case 3:
-      return add_panel<3>(task, panel, row);
-    case 4:
-      return add_panel<4>(task, panel, row);
-    case 5:
-      return add_panel<5>(task, panel, row);
-  }
+  for_row_count<kMaxRows - 1>(task.rows - row, [&](auto n) HWY_ATTR {
+    add_panel<n()>(task, panel, row);
+  });
 }
 
 template <class Weights>

@@ -213,9 +213,7 @@ HWY_INLINE void sum_vectors(
     HWY_UNROLL(4)
     for (int64_t j = 0; j < 4; ++j) {
       const uint8_t* row = rows[4 * k + j] + at;
-      // Not row + kNear, which may be no place of the array.
-      __builtin_prefetch(reinterpret_cast<const void*>(
-          reinterpret_cast<uintptr_t>(row) + kNear));
+      prefetch_behind(row, kNear);
       v[j] = dot_vector<CodeType, Sum>(load_bytes(row), x);
     }
     pieces[k] = sum_blocks<kMost>(v);

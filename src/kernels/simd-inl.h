@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "hwy/highway.h"
 
@@ -66,6 +67,26 @@ struct SumLanes {
     return lanes[0];
   }
 };
+
+// Calls call(std::integral_constant<int, count>()), for code that is compiled
+// for each number of rows from 1 to kMost. Calls nothing for another count.
+template <int kMost, class Call>
+HWY_INLINE void for_row_count(int64_t count, const Call& call) {
+  if constexpr (kMost > 0) {
+    if (count == kMost) {
+      call(std::integral_constant<int, kMost>());
+    } else {
+      for_row_count<kMost - 1>(count, call);
+    }
+  }
+}
+
+// Fetches the line `bytes` behind `from`, be it a place of an array or not:
+// pointers may not leave theirs, addresses may.
+HWY_INLINE void prefetch_behind(const void* from, int64_t bytes) {
+  __builtin_prefetch(reinterpret_cast<const void*>(
+      reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes)));
+}
 
 // The first `n` of kLanes floats, the others `fill`.
 HWY_INLINE Floats load_some(const float* from, int64_t n, float fill) {

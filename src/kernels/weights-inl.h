@@ -19,7 +19,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "hwy/cache_control.h"
 #include "kernels/e2m1.h"
 #include "kernels/product.h"
 #include "kernels/simd-inl.h"
@@ -60,9 +59,7 @@ struct TileRows {
   // Fetches the byte at `offset` of row `i` into the cache; harmless where
   // there is none.
   HWY_INLINE void prefetch(int64_t i, int64_t offset) const {
-    const auto address =
-        reinterpret_cast<uintptr_t>(row[i]) + static_cast<uintptr_t>(offset);
-    hwy::Prefetch(reinterpret_cast<const uint8_t*>(address));
+    prefetch_behind(row[i], offset);
   }
 };
 

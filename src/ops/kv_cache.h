@@ -5,7 +5,9 @@
 // Thread rule: the engine thread between steps, the step during one.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "kernels/kv_page.h"
 
@@ -32,6 +34,11 @@ class KvCache {
   // Makes room for `length` tokens of `sequence`. False, with nothing
   // changed, when the cache is full.
   [[nodiscard]] virtual bool reserve(int sequence, int length) = 0;
+
+  // What it keeps all keys and values in; empty if that comes and goes.
+  virtual std::span<std::byte> memory() const {
+    return {};
+  }
 };
 
 // Tokens of one page; memory is reserved by whole pages.

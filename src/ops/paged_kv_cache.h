@@ -31,7 +31,7 @@ class PagedKvCache : public KvCache {
   // The pages of `sequence` in `layer`, in the order of positions.
   std::vector<std::byte*> pages(int sequence, int layer) const;
 
-  std::span<std::byte> memory() const {
+  std::span<std::byte> memory() const override {
     return memory_.span();
   }
 
