@@ -19,6 +19,11 @@ class Case:
     def resident(self):
         return not self.cold
 
+    @property
+    def tokens(self):
+        """That are measured; 0 for a first token, whose time is what counts."""
+        return {"decode": self.decode, "prefill": self.prompt}.get(self.measures, 0)
+
 
 CASES = {case.name: case for case in (
     Case("decode-resident", "decode, all in memory, context 0", 1, 64, "decode"),

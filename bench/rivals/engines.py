@@ -8,12 +8,14 @@
 Each is given what is best for it in the case at hand. llama.cpp repacks its
 weights where they stay in memory, without a map of the file beside them; from
 disk it maps the file and repacks nothing, since it would have to hold all of
-it. All decode tokens that are near random: llama_bench draws its own, the others
-sample at temperature 1, which over random weights is nearly uniform. Greedy
-answers of such models repeat themselves, and what repeats is in memory.
+it. All decode tokens that are near random: llama_bench draws its own, ours and
+BigMoeOnEdge sample at temperature 1, which over random weights is nearly
+uniform. Greedy answers of such models repeat themselves, and what repeats is in
+memory; mlx-lm, which answers greedily, is only measured where all is in memory.
 """
 import dataclasses
 import json
+import os
 import pathlib
 import random
 import re
@@ -66,7 +68,7 @@ def config_of(folder):
         raise PeersError(f"{folder}/config.json: {error}") from error
 
 
-def number(config, key, where):
+def integer_of(config, key, where):
     if not isinstance(config.get(key), int):
         raise PeersError(f"{where}: {key} is {config.get(key)!r}; it must be an integer")
     return config[key]
@@ -85,17 +87,26 @@ def random_text(count, seed):
 
 
 def prompt_file(setting, case, seed):
-    vocab = number(config_of(setting.mlx_model), "vocab_size", f"{setting.mlx_model}/config.json")
+    vocab = integer_of(config_of(setting.mlx_model), "vocab_size", f"{setting.mlx_model}/config.json")
     path = setting.prompts / f"{case.prompt}-of-{vocab}-{seed}.json"
     path.write_text(json.dumps(random_ids(case.prompt, vocab, seed)))
     return path
 
 
-def last_json(text):
-    for line in reversed(text.splitlines()):
-        if line.startswith("{"):
-            return json.loads(line)
+def last_json(lines):
+    """(the time its line came, the object)."""
+    for moment, text in reversed(lines):
+        if text.startswith("{"):
+            return moment, json.loads(text)
     raise PeersError("printed no JSON object")
+
+
+def checked(case, measured, first_of_prompt=0):
+    """Refuses the figure of a run that did less than the case asks for. Some
+    engines count a first token, which the prompt's last step gives, as decoded."""
+    if measured.tokens != case.tokens - first_of_prompt or measured.seconds <= 0:
+        raise PeersError(f"{measured.tokens} of {case.tokens} tokens in {measured.seconds} s")
+    return measured
 
 
 # -------------------------------------------------------------------- mlx-flash
@@ -117,14 +128,19 @@ class MlxFlash:
                 "--ignore-eos", "--temp", "1", "--seed", str(seed), "--threads", str(setting.threads), *budget]
 
     def measure(self, case, finished):
-        stats = last_json(finished.output)["stats"]
+        moment, printed = last_json(finished.lines)
+        stats = printed["stats"]
+        if len(printed["tokens"]) != case.decode:
+            raise PeersError(f"{len(printed['tokens'])} of {case.decode} tokens")
         if case.measures == "decode":
-            return Measured(stats["decode_seconds"], stats["decode_tokens"], stats["decode_bytes_read"])
+            return checked(case, Measured(stats["decode_seconds"], stats["decode_tokens"], stats["decode_bytes_read"]),
+                           first_of_prompt=1)
         read = stats["bytes_read_load"] + stats["bytes_read_demand"] + stats["bytes_read_prefetch"]
         if case.measures == "prefill":
-            return Measured(stats["prefill_seconds"], stats["prefill_tokens"], read - stats["bytes_read_load"])
+            return checked(case, Measured(stats["prefill_seconds"], stats["prefill_tokens"],
+                                          read - stats["bytes_read_load"]))
         # With one token to make, the object is printed as soon as it is made.
-        return Measured(finished.lines[0][0], bytes_read=read)
+        return checked(case, Measured(moment, bytes_read=read))
 
 
 # -------------------------------------------------------------------- llama.cpp
@@ -160,8 +176,10 @@ class LlamaCpp:
             raise PeersError(f"llama_bench printed no line of phase {wanted}")
         moment, entry = phases[wanted]
         if case.measures == "first token":
-            return Measured(moment, bytes_read=sum(line["bytes_read"] for _, line in phases.values()))
-        return Measured(entry["seconds"], entry["tokens"], entry["bytes_read"])
+            if entry["tokens"] != case.prompt:
+                raise PeersError(f"{entry['tokens']} of {case.prompt} tokens of the prompt")
+            return checked(case, Measured(moment, bytes_read=sum(line["bytes_read"] for _, line in phases.values())))
+        return checked(case, Measured(entry["seconds"], entry["tokens"], entry["bytes_read"]))
 
 
 # ----------------------------------------------------------------- BigMoeOnEdge
@@ -202,7 +220,7 @@ class BigMoe:
             raise PeersError("bmoe-cli printed no line 'generation: N tokens, X s/token'")
         read = re.search(r"^moe-stream: read ([\d.]+) MiB", finished.output, re.MULTILINE)
         tokens = int(rate[1])
-        return Measured(tokens * float(rate[2]), tokens, int(float(read[1]) * 2**20) if read else 0)
+        return checked(case, Measured(tokens * float(rate[2]), tokens, int(float(read[1]) * 2**20) if read else 0))
 
 
 # ----------------------------------------------------------------------- mlx-lm
@@ -216,12 +234,15 @@ class MlxLm:
         return case.resident
 
     def command(self, setting, case, memory, seed):
-        return [str(setting.programs[self.name]), str(HERE / "mlx_lm_bench.py"), str(setting.mlx_model),
-                str(prompt_file(setting, case, seed)), str(case.decode)]
+        # MLX starts as many threads as it likes: processors are what can be limited.
+        processors = ",".join(str(cpu) for cpu in sorted(os.sched_getaffinity(0))[:setting.threads])
+        return ["taskset", "--cpu-list", processors, str(setting.programs[self.name]), str(HERE / "mlx_lm_bench.py"),
+                str(setting.mlx_model), str(prompt_file(setting, case, seed)), str(case.decode)]
 
     def measure(self, case, finished):
-        entry = last_json(finished.output)
-        return Measured(entry[f"{case.measures}_seconds"], entry[f"{case.measures}_tokens"])
+        _, entry = last_json(finished.lines)
+        return checked(case, Measured(entry[f"{case.measures}_seconds"], entry[f"{case.measures}_tokens"]),
+                       first_of_prompt=case.measures == "decode")
 
 
 ENGINES = {engine.name: engine for engine in (MlxFlash(), LlamaCpp(), BigMoe(), MlxLm())}

@@ -8,8 +8,8 @@ import statistics
 from rivals import PeersError
 from rivals.cases import CASES, parse_size
 
-COLUMNS = ("date", "commit", "machine", "case", "engine", "version", "model", "router", "memory", "threads", "round",
-           "tok_s", "seconds", "bytes_read", "disk_gb_s", "load", "command", "note")
+COLUMNS = ("date", "commit", "machine", "case", "engine", "version", "model", "router", "gguf_type", "memory", "threads",
+           "round", "tok_s", "seconds", "bytes_read", "disk_gb_s", "load", "command", "note")
 REFERENCE = "llama.cpp"
 OURS = "mlx-flash"
 ENOUGH_ROUNDS = 5
@@ -35,7 +35,7 @@ def check_header(path):
         raise PeersError(f"{path}: its columns are not those of bench/peers: {','.join(COLUMNS)}")
 
 
-def number(row, column, path):
+def optional_float(row, column, path):
     try:
         return float(row[column]) if row[column] else None
     except ValueError:
@@ -56,7 +56,7 @@ def read(paths):
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 check_memory(row, path)
-                rows.append({**row, **{column: number(row, column, path) for column in ("tok_s", "seconds")}})
+                rows.append({**row, **{column: optional_float(row, column, path) for column in ("tok_s", "seconds")}})
     return rows
 
 
@@ -69,6 +69,7 @@ class Question:
     case: str
     model: str
     router: str
+    gguf_type: str  # of the rivals' weights
     memory: str
     threads: str
 
@@ -95,8 +96,8 @@ class Answer:
 
 
 def answer_of(engine, rows):
-    # A first token has seconds and no rate.
-    in_seconds = all(row["tok_s"] is None for row in rows)
+    case = CASES.get(rows[0]["case"])
+    in_seconds = case is not None and case.measures == "first token"
     column, version = "seconds" if in_seconds else "tok_s", rows[-1]["version"]
     values = [row[column] for row in rows if row[column] is not None]
     failed = len(rows) - len(values)
@@ -128,21 +129,22 @@ def place(entry):
     names = list(CASES)
     size = parse_size(question.memory) if question.memory else 0
     case = names.index(question.case) if question.case in names else len(names)
-    return (question.machine, question.threads, question.model, case, question.router, size)
+    return (question.machine, question.threads, question.model, case, question.router, question.gguf_type, size)
 
 
 def session_of(rows):
-    """The rows of the session that counts: the latest with enough rounds, else the
-    one with the most. Speeds of one machine change from hour to hour, so sessions
-    are not mixed."""
+    """The rows of the session that counts: one that can be compared, has enough
+    rounds, else the most, and the most engines; the latest of such. Speeds of one
+    machine change from hour to hour, so sessions are not mixed."""
     sessions = {}
     for row in rows:
         sessions.setdefault(row["date"], []).append(row)
 
     def worth(entry):
         date, found = entry
-        rounds = min(sum(row["engine"] == engine for row in found) for engine in {row["engine"] for row in found})
-        return min(rounds, ENOUGH_ROUNDS), date
+        engines = {row["engine"] for row in found}
+        rounds = min(sum(row["engine"] == engine for row in found) for engine in engines)
+        return {OURS, REFERENCE} <= engines, min(rounds, ENOUGH_ROUNDS), len(engines), date
 
     return max(sessions.items(), key=worth)
 

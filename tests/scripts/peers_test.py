@@ -32,11 +32,18 @@ def finished(*lines, code=0, errors="", timed_out=False):
                          runs.was_out_of_memory(errors))
 
 
-OUR_STATS = json.dumps({"tokens": [1, 2], "stats": {
-    "prefill_tokens": 128, "prefill_seconds": 4.0, "decode_tokens": 95, "decode_seconds": 19.0, "bytes_read_load": 1000,
-    "bytes_read_demand": 200, "bytes_read_prefetch": 30, "decode_bytes_read": 150}})
-LLAMA_LINES = [json.dumps({"phase": phase, "seconds": seconds, "tokens": tokens, "bytes_read": read, "major_faults": 9})
-               for phase, seconds, tokens, read in (("load", 2, 0, 70), ("prefill", 8, 128, 20), ("decode", 32, 96, 5))]
+def our_stats(prompt, answer):
+    return json.dumps({"tokens": [1] * answer, "stats": {
+        "prefill_tokens": prompt, "prefill_seconds": 4.0, "decode_tokens": answer - 1, "decode_seconds": 19.0,
+        "bytes_read_load": 1000, "bytes_read_demand": 200, "bytes_read_prefetch": 30, "decode_bytes_read": 150}})
+
+
+def llama_lines(prompt, answer):
+    return [json.dumps({"phase": phase, "seconds": seconds, "tokens": tokens, "bytes_read": read, "major_faults": 9})
+            for phase, seconds, tokens, read in (("load", 2, 0, 70), ("prefill", 8, prompt, 20),
+                                                 ("decode", 32, answer, 5))]
+
+
 BIGMOE_OUTPUT = """abcd some text
 generation: 96 tokens, 0.250 s/token (4.000 tok/s)
 prefill: 128 tokens, 3.000 s (42.7 tok/s) | model load 1.000 s | TTFT 4.000 s
@@ -49,17 +56,19 @@ class Reading(unittest.TestCase):
         return found.seconds, found.tokens, found.bytes_read
 
     def test_mlx_flash(self):
-        self.assertEqual(self.figures("mlx-flash", "out-of-core", OUR_STATS), (19.0, 95, 150))
-        self.assertEqual(self.figures("mlx-flash", "prefill-512", OUR_STATS), (4.0, 128, 230))
+        self.assertEqual(self.figures("mlx-flash", "out-of-core", our_stats(128, 96)), (19.0, 95, 150))
+        self.assertEqual(self.figures("mlx-flash", "prefill-512", our_stats(512, 1)), (4.0, 512, 230))
         # The object comes with the first token, one second after the start.
-        self.assertEqual(self.figures("mlx-flash", "ttft", OUR_STATS), (1.0, 0, 1230))
+        self.assertEqual(self.figures("mlx-flash", "ttft", our_stats(128, 1)), (1.0, 0, 1230))
+        # And not with whatever is printed before.
+        self.assertEqual(self.figures("mlx-flash", "ttft", "a note", our_stats(128, 1)), (2.0, 0, 1230))
 
     def test_llama_cpp(self):
-        self.assertEqual(self.figures("llama.cpp", "decode-resident", *LLAMA_LINES), (32, 96, 5))
-        self.assertEqual(self.figures("llama.cpp", "prefill-512", "a note", *LLAMA_LINES), (8, 128, 20))
-        self.assertEqual(self.figures("llama.cpp", "ttft", *LLAMA_LINES[:2]), (2.0, 0, 90))
+        self.assertEqual(self.figures("llama.cpp", "decode-resident", *llama_lines(1, 64)), (32, 64, 5))
+        self.assertEqual(self.figures("llama.cpp", "prefill-512", "a note", *llama_lines(512, 0)), (8, 512, 20))
+        self.assertEqual(self.figures("llama.cpp", "ttft", *llama_lines(128, 0)[:2]), (2.0, 0, 90))
         with self.assertRaisesRegex(PeersError, "no line of phase decode"):
-            self.figures("llama.cpp", "out-of-core", *LLAMA_LINES[:2])
+            self.figures("llama.cpp", "out-of-core", *llama_lines(128, 96)[:2])
 
     def test_bigmoe(self):
         self.assertEqual(self.figures("bigmoe", "out-of-core", *BIGMOE_OUTPUT.splitlines()), (24.0, 96, 512 * 2**20))
@@ -67,8 +76,24 @@ class Reading(unittest.TestCase):
             self.figures("bigmoe", "out-of-core", "nothing")
 
     def test_mlx_lm(self):
-        line = json.dumps({"prefill_tokens": 5, "prefill_seconds": 2.5, "decode_tokens": 7, "decode_seconds": 3.5})
-        self.assertEqual(self.figures("mlx-lm", "prefill-512", line)[:2], (2.5, 5))
+        line = json.dumps({"prefill_tokens": 512, "prefill_seconds": 2.5, "decode_tokens": 0, "decode_seconds": 0})
+        self.assertEqual(self.figures("mlx-lm", "prefill-512", line)[:2], (2.5, 512))
+
+    def test_a_run_that_did_less_than_was_asked_has_no_figure(self):
+        short_answer = BIGMOE_OUTPUT.replace("96 tokens", "3 tokens").splitlines()
+        no_answer = BIGMOE_OUTPUT.replace("96 tokens, 0.250", "0 tokens, 0.000").splitlines()
+        lm_line = json.dumps({"prefill_tokens": 512, "prefill_seconds": 2, "decode_tokens": 9, "decode_seconds": 1})
+        for engine, case, *lines in (("mlx-flash", "out-of-core", our_stats(128, 12)),
+                                     ("mlx-flash", "prefill-512", our_stats(500, 1)),
+                                     ("mlx-flash", "ttft", our_stats(128, 0)),
+                                     ("llama.cpp", "out-of-core", *llama_lines(128, 12)),
+                                     ("llama.cpp", "ttft", *llama_lines(12, 0)),
+                                     ("bigmoe", "out-of-core", *short_answer),
+                                     ("bigmoe", "out-of-core", *no_answer),
+                                     ("mlx-lm", "decode-resident-512", lm_line)):
+            measured, note = peers.measure(engines.ENGINES[engine], CASES[case], finished(*lines))
+            self.assertIsNone(measured, (engine, case))
+            self.assertRegex(note, r"no figure: \d+ of \d+ tokens")
 
     def test_a_run_that_failed_says_why(self):
         limit = "memory limit: peak=100 limit=100 oom_kills={}"
@@ -120,6 +145,15 @@ class Commands(unittest.TestCase):
     def test_a_first_token_is_all_that_is_made_for_its_time(self):
         self.assert_has(self.words("mlx-flash", "ttft", "8GB"), "--max-tokens", "1")
         self.assert_has(self.words("llama.cpp", "ttft", "8GB"), "-n", "0")
+
+    def test_mlx_lm_gets_as_many_processors_as_others_get_threads(self):
+        words = self.words("mlx-lm", "decode-resident")
+        self.assertEqual(words[:2], ["taskset", "--cpu-list"])
+        self.assertLessEqual(len(words[2].split(",")), 2)
+
+    def test_rows_show_no_paths_of_this_machine(self):
+        shown = peers.shown([f"{peers.ROOT}/build/x", "-m", "/home/me/models/a.gguf", "-n", "3"])
+        self.assertEqual(shown, "build/x -m a.gguf -n 3")
 
     def test_what_is_all_in_memory_is_resident(self):
         self.assertIn("--resident", self.words("mlx-flash", "decode-4096"))
@@ -248,8 +282,9 @@ class Session(unittest.TestCase):
         (model / "config.json").write_text('{"vocab_size": 300}')
         (model / "model.safetensors").write_bytes(b"x")
         (folder / "models" / "tiny-skew-q4_0.gguf").write_bytes(b"x")
-        ours = self.program(folder / "mlx-flash", OUR_STATS)
-        self.program(folder / "build" / "llama_bench", *LLAMA_LINES)
+        prompt, answer = (512, 1) if "prefill-512" in options else (1, 64)
+        ours = self.program(folder / "mlx-flash", our_stats(prompt, answer))
+        self.program(folder / "build" / "llama_bench", *llama_lines(prompt, answer))
         rows = folder / "rows.csv"
         done = subprocess.run([sys.executable, "-B", SCRIPT, "--build", folder / "build", "run", "--shape", "tiny",
                                "--models", folder / "models", "--mlx-flash", ours, "--results", rows, *options],
@@ -265,10 +300,11 @@ class Session(unittest.TestCase):
             summary = results.summaries(results.read([path]))
         self.assertEqual([(row["round"], row["engine"]) for row in rows],
                          [("1", "mlx-flash"), ("1", "llama.cpp"), ("2", "mlx-flash"), ("2", "llama.cpp")])
-        self.assertEqual([row["tok_s"] for row in rows[:2]], ["5.000", "3.000"])
-        self.assertEqual((rows[0]["model"], rows[0]["router"], rows[0]["threads"]), ("tiny", "skew", "2"))
+        self.assertEqual([row["tok_s"] for row in rows[:2]], ["3.316", "2.000"])
+        self.assertEqual([rows[0][name] for name in ("model", "router", "gguf_type", "threads")],
+                         ["tiny", "skew", "q4_0", "2"])
         self.assertIn("--resident", rows[0]["command"])
-        self.assertAlmostEqual(summary[0][2][0].speedup, 5 / 3)
+        self.assertAlmostEqual(summary[0][2][0].speedup, 3.316 / 2)
 
     def test_an_engine_that_fails_has_a_row_that_says_so(self):
         with tempfile.TemporaryDirectory() as name:
@@ -280,12 +316,37 @@ class Session(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             rows = results.read([path])
         self.assertEqual([(row["engine"], row["tok_s"], row["note"]) for row in rows],
-                         [("mlx-flash", None, "exit code 4"), ("llama.cpp", 16.0, "")])
+                         [("mlx-flash", None, "exit code 4"), ("llama.cpp", 64.0, "")])
+
+    def test_a_run_that_is_ended_puts_the_read_ahead_back(self):
+        # As `kill` and a service manager end it: `finally` runs, and the child goes too.
+        program = """
+import time
+import support
+peers = support.load_script("bench", "peers")
+def run(args):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("put back", flush=True)
+peers.run = run
+peers.main(["run", "--case", "ttft"])
+"""
+        with subprocess.Popen([sys.executable, "-B", "-c", program], cwd=pathlib.Path(__file__).parent,
+                              stdout=subprocess.PIPE, text=True) as process:
+            self.assertEqual(process.stdout.readline(), "ready\n")
+            process.terminate()
+            self.assertEqual(process.stdout.read(), "put back\n")
+            self.assertEqual(process.wait(10), 143)
 
     def test_wrong_use_is_one_line(self):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
-            for options, words in ((("--engines", "bigmoe"), "bigmoe cannot be measured in the case decode-resident"),
+            other = folder / "other.csv"
+            other.write_text("date,commit\n")
+            for options, words in ((("--results", str(other)), "other.csv: its columns are not those"),
+                                   (("--engines", "bigmoe"), "bigmoe cannot be measured in the case decode-resident"),
                                    (("--shape", "other"), "other-skew: is not there; make it with"),
                                    (("--mlx-flash", "/none"), "/none: is not there; ./dev build builds it")):
                 done, _ = self.run_peers(folder, "--case", "decode-resident", *options)

@@ -18,7 +18,7 @@ MACHINE = "Some Xeon, AVX-512 VNNI, 2 cores"
 
 def row(engine, tok_s, seconds="", case="out-of-core", **others):
     return {"date": "2024-05-01T10:00:00", "commit": "abc", "machine": MACHINE, "case": case, "engine": engine,
-            "model": "qwen3-30b-a3b", "router": "skew", "memory": "8GB", "threads": "2", "tok_s": tok_s,
+            "model": "qwen3-30b-a3b", "router": "skew", "gguf_type": "q4_0", "memory": "8GB", "threads": "2", "tok_s": tok_s,
             "seconds": seconds, "version": f"{engine} 1.0", **others}
 
 
@@ -52,10 +52,22 @@ class Summaries(unittest.TestCase):
         self.assertAlmostEqual(firsts[0].speedup, 2.5)
 
     def test_the_latest_session_counts_alone(self):
-        newer = [row("mlx-flash", 5.0, date="2024-06-01T10:00:00"), row("llama.cpp", 2.0, date="2024-06-01T10:00:00")]
+        newer = [row(engine, speed, date="2024-06-01T10:00:00")
+                 for engine, speed in (("mlx-flash", 5.0), ("llama.cpp", 2.0), ("bigmoe", 1.0))]
         (_, date, answers), _ = summaries(ROWS + newer)
         self.assertEqual(date, "2024-06-01T10:00:00")
-        self.assertEqual([answer.median for answer in answers], [5.0, 2.0])
+        self.assertEqual([answer.median for answer in answers], [5.0, 2.0, 1.0])
+
+    def test_a_session_that_lacks_engines_replaces_none_that_has_them(self):
+        old = [row(engine, 1.0) for engine in ("mlx-flash", "llama.cpp", "bigmoe")] * 5
+        for engines in (("mlx-flash",), ("llama.cpp", "bigmoe"), ("mlx-flash", "llama.cpp")):
+            newer = [row(engine, 9.0, date="2024-06-01T10:00:00") for engine in engines] * 9
+            self.assertEqual(summaries(old + newer)[0][1], "2024-05-01T10:00:00", engines)
+
+    def test_a_decode_without_a_rate_failed_whatever_its_seconds(self):
+        (_, _, (ours, theirs)), = summaries([row("mlx-flash", 3.0), row("llama.cpp", "", 0.01)])
+        self.assertEqual((theirs.median, theirs.failed, theirs.in_seconds), (None, 1, False))
+        self.assertIsNone(ours.speedup)
 
     def test_an_aborted_session_replaces_none_with_enough_rounds(self):
         old = [row(engine, 1.0) for engine in ("mlx-flash", "llama.cpp")] * 5
@@ -63,8 +75,8 @@ class Summaries(unittest.TestCase):
         self.assertEqual(summaries(old + newer * 4)[0][1], "2024-05-01T10:00:00")
         self.assertEqual(summaries(old + newer * 5)[0][1], "2024-06-01T10:00:00")
 
-    def test_other_memory_router_and_machine_are_other_questions(self):
-        for change in ({"memory": "4GB"}, {"router": "uniform"}, {"machine": "Other"}, {"model": "qwen3-8b"}):
+    def test_other_memory_router_weights_and_machine_are_other_questions(self):
+        for change in ({"memory": "4GB"}, {"gguf_type": "q4_k"}, {"router": "uniform"}, {"machine": "Other"}, {"model": "qwen3-8b"}):
             self.assertEqual(len(summaries([*ROWS, row("mlx-flash", 9.0, **change)])), 3)
 
     def test_without_llama_cpp_there_is_no_ratio(self):
