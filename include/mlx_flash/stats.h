@@ -1,5 +1,11 @@
 // What an engine did, in counters. All are since the engine was opened unless
 // a result says otherwise.
+//
+// Seconds of prefill and decode are all of the time in which there was work,
+// what happens between two steps included. A step of both is shared out by
+// rows.
+//
+// Thread rule: a value; it belongs to whoever holds it.
 #pragma once
 
 #include <cstdint>

@@ -133,12 +133,14 @@ CheckpointWeights::CheckpointWeights(
     const ExpertLayout& layout,
     Reader& reader,
     const ChecksumTable* checksums,
-    MemoryBudget& budget)
+    MemoryBudget& budget,
+    uint64_t arena_bytes)
     : checkpoint_(checkpoint),
       layout_(layout),
       reader_(reader),
       checksums_(checksums),
       budget_(budget),
+      arena_bytes_(arena_bytes),
       dense_left_(dense_bytes(checkpoint, layout)) {}
 
 const TensorInfo& CheckpointWeights::take(const std::string& name) {
@@ -149,8 +151,7 @@ const TensorInfo& CheckpointWeights::take(const std::string& name) {
 ops::DeviceBuffer CheckpointWeights::allocate_dense(uint64_t bytes) {
   charges_.push_back(budget_.charge(Account::dense_weights, bytes));
   if (!arena_ || bytes > arena_->span().size() - arena_used_) {
-    const uint64_t size =
-        std::max(bytes, std::min(dense_left_, kDenseArenaBytes));
+    const uint64_t size = std::max(bytes, std::min(dense_left_, arena_bytes_));
     arena_.emplace(size);
     prefer_large_pages(arena_->span());
     arena_used_ = 0;
@@ -158,8 +159,7 @@ ops::DeviceBuffer CheckpointWeights::allocate_dense(uint64_t bytes) {
   }
   ops::DeviceBuffer part = arena_->part(arena_used_, bytes);
   arena_used_ = std::min<uint64_t>(
-      round_up(arena_used_ + bytes + ops::DeviceBuffer::kTailBytes, 64),
-      arena_->span().size());
+      round_up(arena_used_ + bytes, 64), arena_->span().size());
   populator_.populate(part.span());
   return part;
 }

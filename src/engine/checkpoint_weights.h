@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/planner.h"
 #include "models/weight_source.h"
 #include "ops/experts.h"
 #include "platform/page_populator.h"
@@ -25,13 +26,15 @@ namespace mlx_flash {
 
 class CheckpointWeights : public WeightSource {
  public:
-  // All must outlive this. `checksums` may be null.
+  // All must outlive this. `checksums` may be null. `arena_bytes` is how much
+  // of the dense weights is allocated at once.
   CheckpointWeights(
       const Checkpoint& checkpoint,
       const ExpertLayout& layout,
       Reader& reader,
       const ChecksumTable* checksums,
-      MemoryBudget& budget);
+      MemoryBudget& budget,
+      uint64_t arena_bytes = kDenseArenaBytes);
   // Waits for reads in flight.
   ~CheckpointWeights() override;
 
@@ -94,6 +97,7 @@ class CheckpointWeights : public WeightSource {
   // of an allocation there are none.
   std::optional<ops::DeviceBuffer> arena_;
   uint64_t arena_used_ = 0;
+  const uint64_t arena_bytes_;
   uint64_t dense_left_; // bytes that no arena has been made for
   std::unordered_set<std::string> taken_;
   std::vector<Read> reads_;

@@ -6,13 +6,18 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
+#include <thread>
 
 #include "base/error.h"
 #include "base/read_file.h"
 #include "mlx_flash/engine.h"
+#include "platform/large_pages.h"
 #include "platform/temp_folder.h"
+#include "platform/test_mappings.h"
 #include "storage/memory_reader.h"
 
 using namespace mlx_flash;
@@ -30,20 +35,36 @@ struct Loading {
   MemoryBudget budget;
   CheckpointWeights weights;
 
-  Loading(const char* model, uint64_t budget_bytes)
+  Loading(
+      const std::filesystem::path& model,
+      uint64_t budget_bytes,
+      uint64_t arena_bytes = kDenseArenaBytes)
       : checkpoint(Checkpoint::open(kParity / model)),
         layout(checkpoint),
         reader(MemoryReader::load(checkpoint.files(), FaultPlan{})),
         budget(budget_bytes),
-        weights(checkpoint, layout, *reader, nullptr, budget) {}
+        weights(checkpoint, layout, *reader, nullptr, budget, arena_bytes) {}
 };
+
+// Of the model "q4", whose codes have 4 bits.
+ops::DeviceBuffer take_linear(Loading& loading, const std::string& module) {
+  const auto& shape = loading.checkpoint.get(module + ".weight").shape;
+  return loading.weights.linear(module, shape[0], shape[1] * 8).memory;
+}
+
+const char* const kAttentionLinears[] = {
+    "model.layers.0.self_attn.q_proj",
+    "model.layers.0.self_attn.k_proj",
+    "model.layers.0.self_attn.v_proj",
+    "model.layers.0.self_attn.o_proj"};
 
 // The model's weights beside one more tensor, and its config, changed.
 void write_copy(
     const TempFolder& folder,
     const std::filesystem::path& model,
     const std::string& extra_tensor,
-    const Json& config) {
+    const Json& config,
+    const std::vector<int64_t>& extra_shape = {2}) {
   Json map;
   const Checkpoint original = Checkpoint::open(model);
   for (const auto& tensor : original.tensors()) {
@@ -53,12 +74,17 @@ void write_copy(
       model / "model.safetensors", folder.path() / "a.safetensors");
   if (!extra_tensor.empty()) {
     map[extra_tensor] = "b.safetensors";
-    Json entry{{"dtype", "F32"}, {"shape", {2}}, {"data_offsets", {0, 8}}};
+    uint64_t bytes = 4;
+    for (const int64_t n : extra_shape) {
+      bytes *= static_cast<uint64_t>(n);
+    }
+    Json entry{
+        {"dtype", "F32"}, {"shape", extra_shape}, {"data_offsets", {0, bytes}}};
     const std::string header = Json{{extra_tensor, entry}}.dump();
     std::string file(8, '\0');
-    const uint64_t bytes = header.size();
-    std::memcpy(file.data(), &bytes, 8);
-    folder.write("b.safetensors", file + header + std::string(8, '\0'));
+    const uint64_t header_bytes = header.size();
+    std::memcpy(file.data(), &header_bytes, 8);
+    folder.write("b.safetensors", file + header + std::string(bytes, '\0'));
   }
   folder.write(
       "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
@@ -100,19 +126,104 @@ TEST_CASE("weights: memory is charged before it is allocated") {
 TEST_CASE("weights: dense ones lie side by side") {
   Loading loading("q4", 1 << 30);
   const std::byte* end = nullptr;
-  for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+  for (const char* name : kAttentionLinears) {
     CAPTURE(name);
-    const std::string module = fmt::format("model.layers.0.self_attn.{}", name);
-    const auto& shape = loading.checkpoint.get(module + ".weight").shape;
-    const auto& memory =
-        loading.weights.linear(module, shape[0], shape[1] * 8).memory;
+    const auto memory = take_linear(loading, name);
     if (end) {
       CHECK(memory.data() >= end);
       CHECK(memory.data() < end + 64);
     }
-    end = memory.data() + memory.span().size() + ops::DeviceBuffer::kTailBytes;
+    end = memory.data() + memory.span().size();
   }
   loading.weights.finish();
+}
+
+TEST_CASE("weights: several allocations hold the same bytes as one") {
+  Loading one("q4", 1 << 30);
+  Loading many("q4", 1 << 30, 4 << 10);
+  std::vector<std::pair<ops::DeviceBuffer, ops::DeviceBuffer>> found;
+  for (const char* name : kAttentionLinears) {
+    found.emplace_back(take_linear(one, name), take_linear(many, name));
+  }
+  const std::string embedding = "model.embed_tokens"; // longer than 4 KiB
+  found.emplace_back(take_linear(one, embedding), take_linear(many, embedding));
+  one.weights.finish();
+  many.weights.finish();
+  size_t behind = 0; // those right behind the one before
+  for (size_t i = 0; i < found.size(); ++i) {
+    const auto a = found[i].first.span();
+    const auto b = found[i].second.span();
+    CHECK(std::ranges::equal(a, b));
+    for (size_t j = 0; j < i; ++j) {
+      const auto other = found[j].second.span();
+      CHECK(
+          (b.data() >= other.data() + other.size() ||
+           other.data() >= b.data() + b.size()));
+      const auto gap = b.data() - (other.data() + other.size());
+      behind += gap >= 0 && gap < 64 ? 1 : 0;
+    }
+  }
+  CHECK(found.back().second.span().size() > 4 << 10);
+  CHECK(behind + 1 < found.size());
+}
+
+namespace {
+
+// The model "f32" of the tests' data with a tensor of 8 MiB more.
+constexpr int64_t kBigRows = 1024;
+constexpr int64_t kBigColumns = 2048;
+constexpr uint64_t kBigBytes = kBigRows * kBigColumns * 4;
+
+void write_with_big_tensor(const TempFolder& folder) {
+  const auto model = kParity / "f32";
+  write_copy(
+      folder,
+      model,
+      "big.weight",
+      Json::parse(read_file(model / "config.json")),
+      {kBigRows, kBigColumns});
+}
+
+// Leaves memory as it is.
+class IdleReader : public MemoryReader {
+ public:
+  IdleReader() : MemoryReader({}, FaultPlan{}) {}
+  void submit(std::span<const ReadRequest>) override {}
+};
+
+} // namespace
+
+TEST_CASE("weights: large pages are asked for") {
+  if (!can_hint_large_pages()) {
+    return;
+  }
+  const TempFolder folder;
+  write_with_big_tensor(folder);
+  Loading loading(folder.path(), 1 << 30);
+  const uint64_t before = large_page_hint_bytes();
+  loading.weights.linear("big", kBigRows, kBigColumns);
+  CHECK(large_page_hint_bytes() >= before + kBigBytes - 2 * kLargePageBytes);
+  loading.weights.finish();
+}
+
+TEST_CASE("weights: memory has its pages before anything is read into it") {
+  if (!can_populate()) {
+    return;
+  }
+  const TempFolder folder;
+  write_with_big_tensor(folder);
+  Loading loading(folder.path(), 1 << 30);
+  IdleReader idle;
+  CheckpointWeights weights(
+      loading.checkpoint, loading.layout, idle, nullptr, loading.budget);
+  const auto memory = weights.linear("big", kBigRows, kBigColumns).memory;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const size_t all = memory.span().size() / page_bytes() - 1;
+  while (pages_present(memory.span()) < all &&
+         std::chrono::steady_clock::now() < end) {
+    std::this_thread::yield();
+  }
+  CHECK(pages_present(memory.span()) >= all);
 }
 
 TEST_CASE("weights: a width that the groups do not divide is refused") {

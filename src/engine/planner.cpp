@@ -22,6 +22,9 @@ constexpr uint64_t kProgramBytes = 3u << 19;
 constexpr uint64_t kThreadBytes = 64u << 10;
 // The bank's and the policies' tables, per slot.
 constexpr uint64_t kSlotTableBytes = 128;
+// Page tables, which the kernel charges to the process's memory cgroup, have 8
+// bytes for each page of 4096 where large ones cannot be had.
+constexpr uint64_t kBytesPerTableByte = 512;
 constexpr uint64_t kDefaultContext = 4096;
 constexpr uint64_t kLeastResults = 64u << 10;
 constexpr uint64_t kSmallestChunk = 8;
@@ -44,8 +47,10 @@ uint64_t activations(const PlanFacts& facts, uint64_t chunk) {
 }
 
 uint64_t program_bytes(const PlanFacts& facts) {
+  const uint64_t mapped = facts.dense_bytes +
+      kv_bytes(facts.shape, facts.kv_type, facts.context_tokens);
   return kProgramBytes + kThreadBytes * static_cast<uint64_t>(facts.threads) +
-      facts.index_bytes;
+      facts.index_bytes + mapped / kBytesPerTableByte;
 }
 
 // Everything but the slots.
@@ -105,7 +110,8 @@ uint64_t choose_slots(const PlanFacts& facts, uint64_t fixed) {
 } // namespace
 
 uint64_t slots_bytes(uint64_t slots, uint64_t slot_bytes) {
-  return slots * (slot_bytes + kSlotTableBytes);
+  return slots *
+      (slot_bytes + slot_bytes / kBytesPerTableByte + kSlotTableBytes);
 }
 
 uint64_t kv_bytes(
@@ -175,7 +181,7 @@ uint64_t plan_bytes(const Plan& plan, Account account) {
 }
 
 uint64_t dense_tensor_bytes(const TensorInfo& tensor) {
-  constexpr uint64_t kOverhead = 256; // alignment, tail, heap
+  constexpr uint64_t kOverhead = 256; // alignment, heap
   // Vectors are kept in f32.
   const uint64_t bytes = tensor.shape.size() == 1
       ? tensor.bytes / dtype_bytes(tensor.dtype) * 4
@@ -191,7 +197,8 @@ uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
     }
   }
   // A tensor that does not fit the rest of an arena leaves a page half used.
-  return total + total / kDenseArenaBytes * kLargePageBytes;
+  const uint64_t arenas = div_up(total, kDenseArenaBytes);
+  return total + (arenas > 1 ? arenas * kLargePageBytes : 0);
 }
 
 ReaderOptions reader_options(const ExpertLayout& layout) {

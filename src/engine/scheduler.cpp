@@ -16,6 +16,9 @@ namespace mx = ops::mx;
 using Kind = Request::Kind;
 
 void Scheduler::accept(std::shared_ptr<Request> request) {
+  if (idle()) {
+    counted_until_ = now_seconds();
+  }
   try {
     start(request);
   } catch (...) {
@@ -120,11 +123,12 @@ void Scheduler::step() {
 void Scheduler::run_or_end(
     const ops::Batch& batch,
     const std::vector<Part>& parts) {
-  const double begin = now_seconds();
   count_step(parts);
   try {
     run(batch, parts);
-    count_rows(parts, now_seconds() - begin);
+    const double now = now_seconds();
+    count_rows(parts, now - counted_until_);
+    counted_until_ = now;
   } catch (...) {
     const auto why = current_error();
     const bool retry = parts.size() > 1 && !advanced_;

@@ -89,6 +89,8 @@ class Scheduler {
   std::vector<RequestPtr> active_;
   bool advanced_ = false; // the sequences have taken the step's rows over
   Stats stats_;
+  // Until when time was counted: between steps of work it goes on.
+  double counted_until_ = 0; // seconds
 };
 
 } // namespace mlx_flash

@@ -54,9 +54,10 @@ class StreamedExperts : public ExpertSource {
     SlotBank::Lease lease;
   };
 
-  // Calls compute(span of Ready) until it has had every wanted expert, in the
-  // order in which they are at hand. Throws Error(io) when one could not be
-  // read, and what `compute` throws, with nothing left in flight.
+  // Calls compute(span of Ready) until it has had every wanted expert once, in
+  // any order: what is at hand goes before what is not. Throws Error(io) when
+  // one could not be read, and what `compute` throws, with nothing left in
+  // flight.
   template <typename Compute>
   void visit(const std::vector<Wanted>& wanted, const Compute& compute);
 

@@ -116,6 +116,7 @@ void attend_tasks(const Work& work, ThreadPool& pool) {
       work.attend(t, worker);
     }
   };
+  MLX_FLASH_CHECK(work.longest >= 1);
   const int64_t products = 2 * work.longest * work.shape.kv.head_dim *
       work.cut.rows_per_task * work.cut.heads_per_task;
   pool.parallel_for(work.tasks(), 1 + kProductsPerChunk / products, body);

@@ -266,22 +266,26 @@ TEST_CASE("attention: a long row's bits do not depend on company or threads") {
   const uint64_t seed = 59;
   CAPTURE(seed);
   Rng rng(seed);
-  const auto shape = shape_of(4, 1, 24, KvType::f16);
-  std::vector<std::unique_ptr<Sequence>> sequences;
-  for (const int64_t length : {700, 5000}) {
-    sequences.push_back(std::make_unique<Sequence>(shape, length));
-    sequences.back()->append_random(rng, length);
-  }
-  for_each_target([&] {
-    for (const int threads : {1, 2, 3, 4}) {
-      CAPTURE(threads);
-      ThreadPool pool(threads);
-      for (int64_t longest_chunk : {1, 1, 3, 40}) {
-        const Company company(rng, sequences, longest_chunk);
-        require_same_bits(rng, pool, shape, company);
-      }
+  for (const auto& shape :
+       {shape_of(4, 1, 24, KvType::f16),
+        shape_of(71, 1, 16, KvType::f16)}) { // more heads than one task takes
+    CAPTURE(shape.heads);
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    for (const int64_t length : {700, shape.heads > 64 ? 1100 : 5000}) {
+      sequences.push_back(std::make_unique<Sequence>(shape, length));
+      sequences.back()->append_random(rng, length);
     }
-  });
+    for_each_target([&] {
+      for (const int threads : {1, 2, 3, 4}) {
+        CAPTURE(threads);
+        ThreadPool pool(threads);
+        for (int64_t longest_chunk : {1, 1, 3, 40}) {
+          const Company company(rng, sequences, longest_chunk);
+          require_same_bits(rng, pool, shape, company);
+        }
+      }
+    });
+  }
 }
 
 TEST_CASE("attention: rows appended one by one and in chunks are the same") {

@@ -228,7 +228,7 @@ class DenseStreams {
     const int64_t ahead = offset + kAhead;
     const int64_t from_row = ahead < bytes_ ? ahead : ahead + skip_;
     for (int s = 0; s < kDenseStreams; ++s) {
-      prefetch_behind(w_[s], from_row);
+      prefetch_ahead(w_[s], from_row);
     }
   }
 

@@ -72,9 +72,9 @@ class Region {
 
   // What comes next in the chunk, the first tile of the next product included.
   TileBytes tile_behind(size_t p, int64_t first, int64_t tile) const {
-    const TileBytes bytes = tile_bytes(products_[p].w, first + tile);
-    return bytes.weight || p + 1 == products_.size()
-        ? bytes
+    const Matrix& w = products_[p].w;
+    return first + tile < w.out || p + 1 == products_.size()
+        ? tile_bytes(w, first + tile)
         : tile_bytes(products_[p + 1].w, 0);
   }
 

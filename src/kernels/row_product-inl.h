@@ -213,7 +213,7 @@ HWY_INLINE void sum_vectors(
     HWY_UNROLL(4)
     for (int64_t j = 0; j < 4; ++j) {
       const uint8_t* row = rows[4 * k + j] + at;
-      prefetch_behind(row, kNear);
+      prefetch_ahead(row, kNear);
       v[j] = dot_vector<CodeType, Sum>(load_bytes(row), x);
     }
     pieces[k] = sum_blocks<kMost>(v);

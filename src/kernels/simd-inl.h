@@ -81,9 +81,9 @@ HWY_INLINE void for_row_count(int64_t count, const Call& call) {
   }
 }
 
-// Fetches the line `bytes` behind `from`, be it a place of an array or not:
+// Fetches the line `bytes` ahead of `from`, be it a place of an array or not:
 // pointers may not leave theirs, addresses may.
-HWY_INLINE void prefetch_behind(const void* from, int64_t bytes) {
+HWY_INLINE void prefetch_ahead(const void* from, int64_t bytes) {
   __builtin_prefetch(reinterpret_cast<const void*>(
       reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes)));
 }

@@ -66,6 +66,18 @@ TEST_CASE("thread pool: what is no longer than the grain runs on the caller") {
   CHECK(calls == 1);
 }
 
+TEST_CASE("thread pool: long ranges come first") {
+  // Memory is read in order for as long as that leaves nobody without work.
+  ThreadPool pool(3);
+  std::atomic<int64_t> longest{0};
+  pool.parallel_for(600, 5, [&](int64_t begin, int64_t end, int) {
+    for (int64_t most = longest; end - begin > most;) {
+      longest.compare_exchange_weak(most, end - begin);
+    }
+  });
+  CHECK(longest == 600 / (2 * 3));
+}
+
 TEST_CASE("thread pool: a worker number is used by one thread at a time") {
   constexpr int kThreads = 4;
   ThreadPool pool(kThreads);

@@ -59,7 +59,7 @@ struct TileRows {
   // Fetches the byte at `offset` of row `i` into the cache; harmless where
   // there is none.
   HWY_INLINE void prefetch(int64_t i, int64_t offset) const {
-    prefetch_behind(row[i], offset);
+    prefetch_ahead(row[i], offset);
   }
 };
 

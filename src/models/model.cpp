@@ -11,11 +11,11 @@ namespace mlx_flash {
 namespace {
 
 // The most scratch any type of weights needs for an [out, in] matrix.
-kernels::Matrix matrix_of(int64_t out, int64_t in, bool affine) {
+kernels::Matrix matrix_of(int64_t out, int64_t in, int bits) {
   kernels::Matrix m;
-  m.type = affine ? kernels::WeightType::affine : kernels::WeightType::f32;
-  m.bits = affine ? 8 : 0;
-  m.group_size = affine ? 32 : 0;
+  m.type = bits > 0 ? kernels::WeightType::affine : kernels::WeightType::f32;
+  m.bits = bits;
+  m.group_size = bits > 0 ? 32 : 0;
   m.out = out;
   m.in = in;
   return m;
@@ -37,9 +37,11 @@ uint64_t scratch_floats(
   // The most forms in which a layer's products may want the same rows: those
   // of the queries, the keys and the values.
   constexpr uint64_t kForms = 3;
-  for (const bool affine : {false, true}) {
-    const auto square = matrix_of(widest, widest, affine);
-    const auto head = matrix_of(s.vocab, s.hidden, affine);
+  // 8 bits have the most columns of sums, 4 bits the widest padding of
+  // integers.
+  for (const int bits : {0, 4, 8}) {
+    const auto square = matrix_of(widest, widest, bits);
+    const auto head = matrix_of(s.vocab, s.hidden, bits);
     most = std::max<uint64_t>(
         {most,
          kernels::matmul_scratch_floats(square, kPrecision, rows, threads) +
@@ -47,8 +49,8 @@ uint64_t scratch_floats(
          kernels::matmul_scratch_floats(
              head, kPrecision, logit_rows, threads)});
     const auto form = [&](int64_t inner) {
-      const auto in = matrix_of(inner, s.hidden, affine);
-      return kernels::Expert{in, in, matrix_of(s.hidden, inner, affine)};
+      const auto in = matrix_of(inner, s.hidden, bits);
+      return kernels::Expert{in, in, matrix_of(s.hidden, inner, bits)};
     };
     if (s.experts > 0) {
       most = std::max<uint64_t>(

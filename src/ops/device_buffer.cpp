@@ -1,7 +1,5 @@
 #include "ops/device_buffer.h"
 
-#include <cstring>
-
 #include "base/align.h"
 #include "base/check.h"
 #include "ops/allocate.h"
@@ -23,21 +21,18 @@ mx::array allocate_array(size_t bytes) {
 } // namespace
 
 DeviceBuffer::DeviceBuffer(size_t bytes, size_t alignment)
-    : base_(allocate_array(bytes + kTailBytes + alignment)), bytes_(bytes) {
+    : base_(allocate_array(bytes + alignment)), bytes_(bytes) {
   auto* raw = base_.data<std::byte>();
   const auto address = reinterpret_cast<size_t>(raw);
   start_ = round_up(address, alignment) - address;
   data_ = raw + start_;
-  std::memset(data_ + bytes, 0, kTailBytes);
 }
 
 DeviceBuffer::DeviceBuffer(mx::array base, size_t start, size_t bytes)
     : base_(std::move(base)),
       data_(base_.data<std::byte>() + start),
       bytes_(bytes),
-      start_(start) {
-  std::memset(data_ + bytes, 0, kTailBytes);
-}
+      start_(start) {}
 
 DeviceBuffer DeviceBuffer::part(size_t offset, size_t bytes) const {
   MLX_FLASH_CHECK(
@@ -62,8 +57,7 @@ mx::array DeviceBuffer::array(
   for (size_t i = 0; i < shape.size(); ++i) {
     extent += static_cast<size_t>(shape[i] - 1) * strides[i];
   }
-  MLX_FLASH_CHECK(
-      view.size() == 0 || offset + extent * item <= bytes_ + kTailBytes);
+  MLX_FLASH_CHECK(view.size() == 0 || offset + extent * item <= bytes_);
   view.copy_shared_buffer(
       base_,
       strides,

@@ -21,15 +21,10 @@ namespace mx = mlx::core;
 class DeviceBuffer {
  public:
   // `bytes` usable bytes, starting at a multiple of `alignment` (a power of
-  // two up to 16384), with kTailBytes of zeros behind them. Untouched memory
-  // costs nothing until it is written.
+  // two up to 16384). Untouched memory costs nothing until it is written.
   explicit DeviceBuffer(size_t bytes, size_t alignment = 64);
 
-  // What SIMD kernels may read past the end of a matrix.
-  static constexpr size_t kTailBytes = 64;
-
-  // `bytes` of this one from `offset` on, a multiple of 64, as a buffer with a
-  // tail of its own: the kTailBytes behind it, which nobody else may use.
+  // `bytes` of this one from `offset` on, a multiple of 64.
   DeviceBuffer part(size_t offset, size_t bytes) const;
 
   std::span<std::byte> span() const {

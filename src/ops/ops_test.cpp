@@ -1,6 +1,7 @@
 // The two back-ends against each other: our kernels and MLX's stock
 // operations on MLX's CPU back-end, both in f32, on random shapes.
 #include <doctest/doctest.h>
+#include <mlx/memory.h>
 #include <mlx/ops.h>
 #include <mlx/transforms.h>
 
@@ -132,6 +133,21 @@ struct BothBackEnds {
 };
 
 } // namespace
+
+TEST_CASE("cpu ops: memory of a large result serves the next") {
+  Rng rng(3);
+  CpuOps cpu(1, kernels::Precision::f32);
+  const Linear w = random_linear(rng, 1000, 64, Form());
+  const mx::array x = random_rows(rng, 100, 64);
+  const size_t before = mx::get_active_memory();
+  {
+    const mx::array y = cpu.linear(w, x);
+    CHECK(mx::get_active_memory() >= before + y.nbytes());
+  }
+  CHECK(mx::get_active_memory() >= before + 4 * 1000 * 100);
+  const mx::array again = cpu.linear(w, x);
+  CHECK(mx::get_active_memory() < before + 2 * again.nbytes());
+}
 
 TEST_CASE("ops: both back-ends agree on linear layers and embeddings") {
   BothBackEnds ops;

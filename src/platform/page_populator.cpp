@@ -26,17 +26,25 @@ namespace {
 constexpr size_t kPieceBytes = 2 << 20;
 
 #ifdef __linux__
-// Where it fails, memory gets its pages when it is used.
-void populate_now(std::span<std::byte> memory) {
+// The whole pages within `memory`.
+std::span<std::byte> whole_pages(std::span<std::byte> memory) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(memory.data());
-  const uint64_t first = round_up(begin, page);
+  const uint64_t first = round_up(begin, page) - begin;
   const uint64_t last = (begin + memory.size()) / page * page;
-  if (first < last) {
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_POPULATE_WRITE);
-  }
+  return begin + first < last ? memory.subspan(first, last - begin - first)
+                              : std::span<std::byte>();
+}
+
+// Where it fails, memory gets its pages when it is used.
+void populate_now(std::span<std::byte> pages) {
+  madvise(pages.data(), pages.size(), MADV_POPULATE_WRITE);
 }
 #else
+std::span<std::byte> whole_pages(std::span<std::byte>) {
+  return {}; // nothing is known that would give them their memory
+}
+
 void populate_now(std::span<std::byte>) {}
 #endif
 
@@ -69,12 +77,13 @@ PagePopulator::~PagePopulator() {
 }
 
 void PagePopulator::populate(std::span<std::byte> memory) {
-  if (memory.empty() || threads_.empty()) {
+  const auto pages = whole_pages(memory);
+  if (pages.empty() || threads_.empty()) {
     return;
   }
   {
     std::lock_guard lock(mutex_);
-    queue_.push_back(memory);
+    queue_.push_back(pages);
   }
   changed_.notify_all();
 }

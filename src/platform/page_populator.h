@@ -35,7 +35,7 @@ class PagePopulator {
   // system that cannot do it leaves pages to their first use.
   void populate(std::span<std::byte> memory);
 
-  // Waits until everything queued is done.
+  // Waits until everything queued is done, for who must see its effect.
   void finish();
 
  private:

@@ -151,6 +151,22 @@ TEST_CASE("slot bank: a dropped filling leaves a free slot and no expert") {
   CHECK(f.bank.evictions() == 0);
 }
 
+TEST_CASE("slot bank: knows how many slots were ever used") {
+  Fixture f("lru", 4);
+  CHECK(f.bank.used_slots() == 0);
+  f.put({0, 1}, 1);
+  f.put({0, 2}, 2);
+  CHECK(f.bank.used_slots() == 2);
+  (void)f.bank.begin_fill({0, 3}); // dropped
+  CHECK(f.bank.used_slots() == 3);
+  f.put({0, 3}, 3); // in the same slot
+  CHECK(f.bank.used_slots() == 3);
+  for (uint16_t expert = 4; expert < 8; ++expert) {
+    f.put({1, expert}, expert); // evicts, in the end
+  }
+  CHECK(f.bank.used_slots() == 4);
+}
+
 TEST_CASE("slot bank: a slot is poisoned when its expert leaves") {
   Fixture f("lru", 2, /*poison=*/true);
   f.put({0, 0}, 1);

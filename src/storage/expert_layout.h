@@ -7,7 +7,7 @@
 //   stacked     model.layers.L.mlp.switch_mlp.gate_proj.weight  [E, out, in]
 //   per expert  model.layers.L.mlp.experts.E.gate_proj.weight   [out, in]
 //
-// The names that are recognised are a table in expert_layout.cpp; another
+// The names that are recognised are a table in expert_names.cpp; another
 // family's names are one line there.
 //
 // In a slot the sections lie one after another in the order of sections(), each

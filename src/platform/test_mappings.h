@@ -1,0 +1,128 @@
+// What tests can see of a process's pages. On Linux: elsewhere can_populate()
+// and can_hint_large_pages() are false, and nothing else is to be asked.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <fstream>
+#include <span>
+#include <string>
+#include <vector>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+namespace mlx_flash {
+
+// From here on malloc maps what is large by itself, and unmaps it when it is
+// freed. Else the memory may serve again, with the pages and hints that it has.
+inline void map_large_allocations() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
+#endif
+}
+
+#ifdef __linux__
+
+// Fresh memory; nothing of it is there yet.
+struct Mapping {
+  explicit Mapping(size_t bytes)
+      : memory(
+            static_cast<std::byte*>(mmap(
+                nullptr,
+                bytes,
+                PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS,
+                -1,
+                0)),
+            bytes) {}
+  ~Mapping() {
+    munmap(memory.data(), memory.size());
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  std::span<std::byte> memory;
+};
+
+inline size_t page_bytes() {
+  return static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+// Of the pages that lie in `memory` as a whole.
+inline size_t pages_present(std::span<std::byte> memory) {
+  const size_t page = page_bytes();
+  const auto begin = reinterpret_cast<uintptr_t>(memory.data());
+  const uintptr_t first = (begin + page - 1) / page * page;
+  const uintptr_t last = (begin + memory.size()) / page * page;
+  if (first >= last) {
+    return 0;
+  }
+  std::vector<unsigned char> present((last - first) / page);
+  REQUIRE(
+      mincore(reinterpret_cast<void*>(first), last - first, present.data()) ==
+      0);
+  size_t count = 0;
+  for (const unsigned char p : present) {
+    count += p & 1;
+  }
+  return count;
+}
+
+// Linux can since 5.14.
+inline bool can_populate() {
+  constexpr int kPopulateWrite = 23; // MADV_POPULATE_WRITE
+  const Mapping mapping(1 << 20);
+  return madvise(
+             mapping.memory.data(), mapping.memory.size(), kPopulateWrite) == 0;
+}
+
+// Bytes of all memory that large pages were asked for, whether or not the
+// system has any.
+inline uint64_t large_page_hint_bytes() {
+  std::ifstream file("/proc/self/smaps");
+  uint64_t total = 0;
+  uint64_t size = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("Size:")) {
+      size = std::stoull(line.substr(5)) << 10;
+    } else if (
+        line.starts_with("VmFlags:") &&
+        (line + ' ').find(" hg ") != std::string::npos) {
+      total += size;
+    }
+  }
+  return total;
+}
+
+// Some kernels are built without large pages.
+inline bool can_hint_large_pages() {
+  const Mapping mapping(4 << 20);
+  const uint64_t before = large_page_hint_bytes();
+  madvise(mapping.memory.data(), mapping.memory.size(), MADV_HUGEPAGE);
+  return large_page_hint_bytes() > before;
+}
+
+#else
+inline size_t page_bytes() {
+  return static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+inline size_t pages_present(std::span<std::byte>) {
+  return 0;
+}
+inline bool can_populate() {
+  return false;
+}
+inline uint64_t large_page_hint_bytes() {
+  return 0;
+}
+inline bool can_hint_large_pages() {
+  return false;
+}
+#endif
+
+} // namespace mlx_flash
