@@ -101,10 +101,16 @@ def last_json(lines):
     raise PeersError("printed no JSON object")
 
 
+def require_tokens(made, wanted):
+    if made != wanted:
+        raise PeersError(f"{made} of {wanted} tokens")
+
+
 def checked(case, measured, first_of_prompt=0):
     """Refuses the figure of a run that did less than the case asks for. Some
     engines count a first token, which the prompt's last step gives, as decoded."""
-    if measured.tokens != case.tokens - first_of_prompt or measured.seconds <= 0:
+    require_tokens(measured.tokens, case.tokens - first_of_prompt)
+    if measured.seconds <= 0:
         raise PeersError(f"{measured.tokens} of {case.tokens} tokens in {measured.seconds} s")
     return measured
 
@@ -130,8 +136,7 @@ class MlxFlash:
     def measure(self, case, finished):
         moment, printed = last_json(finished.lines)
         stats = printed["stats"]
-        if len(printed["tokens"]) != case.decode:
-            raise PeersError(f"{len(printed['tokens'])} of {case.decode} tokens")
+        require_tokens(len(printed["tokens"]), case.decode)
         if case.measures == "decode":
             return checked(case, Measured(stats["decode_seconds"], stats["decode_tokens"], stats["decode_bytes_read"]),
                            first_of_prompt=1)
@@ -176,8 +181,7 @@ class LlamaCpp:
             raise PeersError(f"llama_bench printed no line of phase {wanted}")
         moment, entry = phases[wanted]
         if case.measures == "first token":
-            if entry["tokens"] != case.prompt:
-                raise PeersError(f"{entry['tokens']} of {case.prompt} tokens of the prompt")
+            require_tokens(entry["tokens"], case.prompt)
             return checked(case, Measured(moment, bytes_read=sum(line["bytes_read"] for _, line in phases.values())))
         return checked(case, Measured(entry["seconds"], entry["tokens"], entry["bytes_read"]))
 

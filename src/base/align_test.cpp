@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include "base/rng.h"
 
 using namespace mlx_flash;
@@ -49,4 +51,29 @@ TEST_CASE("align: checked arithmetic is empty exactly where it would wrap") {
   CHECK(checked_mul(1ull << 32, (1ull << 32) - 1) == 0xFFFFFFFF00000000);
   CHECK_FALSE(checked_mul(1ull << 32, 1ull << 32));
   CHECK(checked_mul(0, UINT64_MAX) == 0);
+}
+
+TEST_CASE("align: whole blocks lie inside, and no further one would") {
+  const uint64_t seed = 12;
+  CAPTURE(seed);
+  Rng rng(seed);
+  std::vector<std::byte> all(1000);
+  for (int i = 0; i < 2000; ++i) {
+    const uint64_t alignment = uint64_t{1} << rng.below(9);
+    const size_t begin = rng.below(all.size());
+    const auto memory =
+        std::span(all).subspan(begin, rng.below(all.size() - begin));
+    const auto blocks = whole_blocks(memory, alignment);
+    if (blocks.empty()) {
+      CHECK(memory.size() < 2 * alignment);
+      continue;
+    }
+    const auto at = reinterpret_cast<uintptr_t>(blocks.data());
+    const auto before = static_cast<size_t>(blocks.data() - memory.data());
+    CHECK(at % alignment == 0);
+    CHECK(blocks.size() % alignment == 0);
+    CHECK(before < alignment);
+    CHECK(before + blocks.size() <= memory.size());
+    CHECK(memory.size() - before - blocks.size() < alignment);
+  }
 }

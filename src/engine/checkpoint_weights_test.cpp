@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -174,15 +175,21 @@ constexpr int64_t kBigRows = 1024;
 constexpr int64_t kBigColumns = 2048;
 constexpr uint64_t kBigBytes = kBigRows * kBigColumns * 4;
 
-void write_with_big_tensor(const TempFolder& folder) {
-  const auto model = kParity / "f32";
-  write_copy(
-      folder,
-      model,
-      "big.weight",
-      Json::parse(read_file(model / "config.json")),
-      {kBigRows, kBigColumns});
-}
+struct BigLoading {
+  TempFolder folder;
+  std::optional<Loading> loading;
+
+  BigLoading() {
+    const auto model = kParity / "f32";
+    write_copy(
+        folder,
+        model,
+        "big.weight",
+        Json::parse(read_file(model / "config.json")),
+        {kBigRows, kBigColumns});
+    loading.emplace(folder.path(), 1 << 30);
+  }
+};
 
 // Leaves memory as it is.
 class IdleReader : public MemoryReader {
@@ -197,25 +204,21 @@ TEST_CASE("weights: large pages are asked for") {
   if (!can_hint_large_pages()) {
     return;
   }
-  const TempFolder folder;
-  write_with_big_tensor(folder);
-  Loading loading(folder.path(), 1 << 30);
+  BigLoading big;
   const uint64_t before = large_page_hint_bytes();
-  loading.weights.linear("big", kBigRows, kBigColumns);
+  big.loading->weights.linear("big", kBigRows, kBigColumns);
   CHECK(large_page_hint_bytes() >= before + kBigBytes - 2 * kLargePageBytes);
-  loading.weights.finish();
+  big.loading->weights.finish();
 }
 
 TEST_CASE("weights: memory has its pages before anything is read into it") {
   if (!can_populate()) {
     return;
   }
-  const TempFolder folder;
-  write_with_big_tensor(folder);
-  Loading loading(folder.path(), 1 << 30);
+  BigLoading big;
+  Loading& of = *big.loading;
   IdleReader idle;
-  CheckpointWeights weights(
-      loading.checkpoint, loading.layout, idle, nullptr, loading.budget);
+  CheckpointWeights weights(of.checkpoint, of.layout, idle, nullptr, of.budget);
   const auto memory = weights.linear("big", kBigRows, kBigColumns).memory;
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   const size_t all = memory.span().size() / page_bytes() - 1;

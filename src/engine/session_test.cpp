@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "engine/engine_core.h"
-#include "mlx_flash/engine.h"
+#include "engine/test_demo.h"
 
 using namespace mlx_flash;
 
@@ -20,12 +20,7 @@ const std::filesystem::path kDemo =
     MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
 
 EngineOptions demo() {
-  EngineOptions options;
-  options.model = kDemo;
-  options.slots = 24;
-  options.context_tokens = 192;
-  options.threads = 2;
-  return options;
+  return demo_options(24, 192);
 }
 
 GenerationOptions greedy(uint64_t tokens) {

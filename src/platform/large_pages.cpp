@@ -3,8 +3,6 @@
 #ifdef __linux__
 #include <sys/mman.h>
 
-#include <cstdint>
-
 #include "base/align.h"
 #endif
 
@@ -12,12 +10,9 @@ namespace mlx_flash {
 
 #ifdef __linux__
 void prefer_large_pages(std::span<std::byte> memory) {
-  const auto begin = reinterpret_cast<uintptr_t>(memory.data());
-  const uint64_t first = round_up(begin, kLargePageBytes);
-  const uint64_t last =
-      (begin + memory.size()) / kLargePageBytes * kLargePageBytes;
-  if (first < last) {
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  const auto pages = whole_blocks(memory, kLargePageBytes);
+  if (!pages.empty()) {
+    madvise(pages.data(), pages.size(), MADV_HUGEPAGE);
   }
 }
 #else

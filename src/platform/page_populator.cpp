@@ -9,8 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstdint>
-
 #include "base/align.h"
 
 #ifndef MADV_POPULATE_WRITE // Linux 5.14
@@ -26,14 +24,8 @@ namespace {
 constexpr size_t kPieceBytes = 2 << 20;
 
 #ifdef __linux__
-// The whole pages within `memory`.
 std::span<std::byte> whole_pages(std::span<std::byte> memory) {
-  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(memory.data());
-  const uint64_t first = round_up(begin, page) - begin;
-  const uint64_t last = (begin + memory.size()) / page * page;
-  return begin + first < last ? memory.subspan(first, last - begin - first)
-                              : std::span<std::byte>();
+  return whole_blocks(memory, static_cast<uint64_t>(sysconf(_SC_PAGESIZE)));
 }
 
 // Where it fails, memory gets its pages when it is used.

@@ -12,18 +12,12 @@
 #include <string>
 #include <vector>
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
+#include "base/align.h"
 
 namespace mlx_flash {
 
-// From here on malloc maps what is large by itself, and unmaps it when it is
-// freed. Else the memory may serve again, with the pages and hints that it has.
-inline void map_large_allocations() {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 128 << 10);
-#endif
+inline size_t page_bytes() {
+  return static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
 #ifdef __linux__
@@ -49,23 +43,11 @@ struct Mapping {
   std::span<std::byte> memory;
 };
 
-inline size_t page_bytes() {
-  return static_cast<size_t>(sysconf(_SC_PAGESIZE));
-}
-
 // Of the pages that lie in `memory` as a whole.
 inline size_t pages_present(std::span<std::byte> memory) {
-  const size_t page = page_bytes();
-  const auto begin = reinterpret_cast<uintptr_t>(memory.data());
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + memory.size()) / page * page;
-  if (first >= last) {
-    return 0;
-  }
-  std::vector<unsigned char> present((last - first) / page);
-  REQUIRE(
-      mincore(reinterpret_cast<void*>(first), last - first, present.data()) ==
-      0);
+  const auto pages = whole_blocks(memory, page_bytes());
+  std::vector<unsigned char> present(pages.size() / page_bytes());
+  REQUIRE(mincore(pages.data(), pages.size(), present.data()) == 0);
   size_t count = 0;
   for (const unsigned char p : present) {
     count += p & 1;
@@ -108,9 +90,6 @@ inline bool can_hint_large_pages() {
 }
 
 #else
-inline size_t page_bytes() {
-  return static_cast<size_t>(sysconf(_SC_PAGESIZE));
-}
 inline size_t pages_present(std::span<std::byte>) {
   return 0;
 }

@@ -11,9 +11,11 @@
 
 #include "base/error.h"
 #include "engine/engine_core.h"
+#include "engine/test_demo.h"
 #include "mlx_flash/verify.h"
 #include "platform/temp_folder.h"
 #include "storage/expert_layout.h"
+#include "storage/forwarding_reader.h"
 #include "storage/memory_reader.h"
 
 using namespace mlx_flash;
@@ -57,39 +59,20 @@ class Gate {
 };
 
 // A reader behind a gate.
-class GatedReader : public Reader {
+class GatedReader : public ForwardingReader {
  public:
   GatedReader(std::unique_ptr<Reader> reader, Gate& gate)
-      : reader_(std::move(reader)), gate_(gate) {}
+      : ForwardingReader(std::move(reader)), gate_(gate) {}
 
-  std::string_view name() const override {
-    return reader_->name();
-  }
-  void submit(std::span<const ReadRequest> requests) override {
-    reader_->submit(requests);
-  }
   size_t wait(std::vector<ReadCompletion>& completions) override {
     gate_.pass();
-    return reader_->wait(completions);
+    return ForwardingReader::wait(completions);
   }
   size_t poll(std::vector<ReadCompletion>&) override {
     return 0; // none are there yet, so that everybody has to wait
   }
-  size_t outstanding() const override {
-    return reader_->outstanding();
-  }
-  uint64_t device_bytes() const override {
-    return reader_->device_bytes();
-  }
-  uint64_t staging_bytes() const override {
-    return reader_->staging_bytes();
-  }
-  int depth() const override {
-    return reader_->depth();
-  }
 
  private:
-  std::unique_ptr<Reader> reader_;
   Gate& gate_;
 };
 
@@ -127,12 +110,9 @@ struct FaultyEngine {
   std::unique_ptr<Engine> engine;
 
   explicit FaultyEngine(const std::filesystem::path& checksums = {}) {
-    EngineOptions options;
-    options.model = kDemo;
+    // Context for three sessions, by pages of 64.
+    EngineOptions options = demo_options(16, 256);
     options.memory = "1GB";
-    options.slots = 16;
-    options.context_tokens = 256; // for three sessions, by pages of 64
-    options.threads = 2;
     options.checksums = checksums;
     EngineSeams seams;
     seams.make_reader = [this](const Checkpoint& checkpoint) {

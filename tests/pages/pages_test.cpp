@@ -6,8 +6,10 @@
 #include <chrono>
 #include <thread>
 
+#include "engine/test_demo.h"
 #include "mlx_flash/engine.h"
 #include "platform/large_pages.h"
+#include "platform/memory_facts.h"
 #include "platform/memory_watch.h"
 #include "platform/test_mappings.h"
 
@@ -16,11 +18,7 @@ using namespace mlx_flash;
 namespace {
 
 EngineOptions demo(uint64_t slots, uint64_t context) {
-  EngineOptions options;
-  options.model = MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
-  options.slots = slots;
-  options.context_tokens = context;
-  options.threads = 1;
+  EngineOptions options = demo_options(slots, context);
   options.precision = "f32"; // twice the bytes in the KV cache
   return options;
 }
@@ -31,7 +29,7 @@ TEST_CASE("pages: slots and the KV cache are on large pages") {
   if (!can_hint_large_pages()) {
     return;
   }
-  map_large_allocations();
+  configure_allocator(); // as main() does: what is freed leaves
   // Asked for by an engine, beyond those of one with the least of both.
   const auto hint_bytes = [](uint64_t slots, uint64_t context) {
     const uint64_t before = large_page_hint_bytes();
@@ -48,7 +46,7 @@ TEST_CASE("pages: slots have theirs before they are used") {
   if (!can_populate()) {
     return;
   }
-  map_large_allocations();
+  configure_allocator(); // as main() does: what is freed leaves
   const uint64_t before = anonymous_memory_bytes();
   const auto engine = Engine::open(demo(192, 64));
   const uint64_t slots = 192 * engine->plan().slot_bytes;
