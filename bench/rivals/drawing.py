@@ -64,9 +64,11 @@ def machine_table(summaries):
 
 
 def versions(summaries):
-    found = dict.fromkeys(f"{title(answer.engine)}: {answer.version}" for _, _, answers in summaries
-                          for answer in answers)
-    return "; ".join(found)
+    found = {}
+    for _, _, answers in summaries:
+        for answer in answers:
+            found.setdefault(title(answer.engine), {})[answer.version] = None
+    return "; ".join(f"{engine}: {', '.join(used)}" for engine, used in found.items())
 
 
 def table(summaries):
