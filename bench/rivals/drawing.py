@@ -10,7 +10,7 @@ TITLES = {"bigmoe": "BigMoeOnEdge (serial)"}
 # Greys and hues that stand out on white and on black alike: the same file is
 # shown on light and dark pages.
 TEXT, COLOURS, OTHER = "#808890", {OURS: "#2f81c7", REFERENCE: "#c98a2b"}, "#8a6fb0"
-WIDTH, LABELS, VALUES, BAR, GAP, HEAD = 760, 130, 150, 18, 4, 26
+WIDTH, LABELS, VALUES, BAR, GAP, HEAD = 790, 160, 150, 18, 4, 26
 
 
 def title(engine):
