@@ -11,10 +11,10 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
-#include <thread>
 
 #include "base/error.h"
 #include "base/read_file.h"
+#include "base/wait_for.h"
 #include "mlx_flash/engine.h"
 #include "platform/large_pages.h"
 #include "platform/temp_folder.h"
@@ -220,13 +220,10 @@ TEST_CASE("weights: memory has its pages before anything is read into it") {
   IdleReader idle;
   CheckpointWeights weights(of.checkpoint, of.layout, idle, nullptr, of.budget);
   const auto memory = weights.linear("big", kBigRows, kBigColumns).memory;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   const size_t all = memory.span().size() / page_bytes() - 1;
-  while (pages_present(memory.span()) < all &&
-         std::chrono::steady_clock::now() < end) {
-    std::this_thread::yield();
-  }
-  CHECK(pages_present(memory.span()) >= all);
+  CHECK(wait_for(
+      [&] { return pages_present(memory.span()) >= all; },
+      std::chrono::seconds(20)));
 }
 
 TEST_CASE("weights: a width that the groups do not divide is refused") {

@@ -16,9 +16,6 @@ using namespace mlx_flash;
 
 namespace {
 
-const std::filesystem::path kDemo =
-    MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
-
 EngineOptions demo() {
   return demo_options(24, 192);
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "base/wait_for.h"
 
 namespace mlx_flash {
 namespace {
@@ -91,19 +92,6 @@ TEST_CASE("thread pool: a worker number is used by one thread at a time") {
     });
   }
   CHECK(clashes == 0);
-}
-
-// Yields until `done()`; false when it takes too long.
-template <typename Done>
-bool wait_for(const Done& done) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (!done()) {
-    if (std::chrono::steady_clock::now() > end) {
-      return false;
-    }
-    std::this_thread::yield();
-  }
-  return true;
 }
 
 TEST_CASE("thread pool: others do the chunks of a worker that is late") {

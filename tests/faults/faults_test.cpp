@@ -22,8 +22,6 @@ using namespace mlx_flash;
 
 namespace {
 
-const std::filesystem::path kDemo =
-    MLX_FLASH_SOURCE_DIR "/models/tiny-tales-moe";
 const std::vector<TokenId> kPrompt{497, 487, 261, 416};
 constexpr uint64_t kTokens = 12;
 
@@ -174,7 +172,7 @@ struct ChecksumFile {
       std::filesystem::temp_directory_path() / "mlx-flash-faults-checksums";
   ChecksumFile() {
     EngineOptions options;
-    options.model = kDemo;
+    options.model = kDemoModel;
     write_checksums(options, path);
   }
   ~ChecksumFile() {
@@ -226,7 +224,7 @@ TEST_CASE("invariant 4: an error reaches the sessions of its step alone") {
 TEST_CASE("invariant 4: an error reaches those who needed the bytes alone") {
   const std::vector<TokenId> other_prompt{900, 901, 902};
   FaultyEngine e;
-  const auto checkpoint = Checkpoint::open(kDemo);
+  const auto checkpoint = Checkpoint::open(kDemoModel);
   const ExpertLayout layout(checkpoint);
   const auto works = [&](const std::vector<TokenId>& prompt) {
     try {
@@ -288,7 +286,7 @@ TEST_CASE("invariant 4: a truncated file is an error with every real reader") {
     CAPTURE(reader);
     const TempFolder folder;
     for (const char* name : {"config.json", "model.safetensors"}) {
-      std::filesystem::copy_file(kDemo / name, folder.path() / name);
+      std::filesystem::copy_file(kDemoModel / name, folder.path() / name);
     }
     EngineOptions options;
     options.model = folder.path();
@@ -306,7 +304,7 @@ TEST_CASE("invariant 4: a truncated file is an error with every real reader") {
         Error);
     // What the file held is there again.
     std::filesystem::copy_file(
-        kDemo / "model.safetensors",
+        kDemoModel / "model.safetensors",
         file,
         std::filesystem::copy_options::overwrite_existing);
     CHECK(engine->new_session()->extend(kPrompt) == expected);
@@ -315,7 +313,7 @@ TEST_CASE("invariant 4: a truncated file is an error with every real reader") {
 
 TEST_CASE("invariant 4: a failed read while loading is an error") {
   EngineOptions options;
-  options.model = kDemo;
+  options.model = kDemoModel;
   options.memory = "1GB";
   EngineSeams seams;
   seams.make_reader = [](const Checkpoint& checkpoint) {

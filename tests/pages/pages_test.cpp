@@ -4,8 +4,8 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
-#include <thread>
 
+#include "base/wait_for.h"
 #include "engine/test_demo.h"
 #include "mlx_flash/engine.h"
 #include "platform/large_pages.h"
@@ -50,11 +50,8 @@ TEST_CASE("pages: slots have theirs before they are used") {
   const uint64_t before = anonymous_memory_bytes();
   const auto engine = Engine::open(demo(192, 64));
   const uint64_t slots = 192 * engine->plan().slot_bytes;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (anonymous_memory_bytes() < before + slots &&
-         std::chrono::steady_clock::now() < end) {
-    std::this_thread::yield();
-  }
   // Dense weights and the tokenizer have half as much.
-  CHECK(anonymous_memory_bytes() >= before + slots);
+  CHECK(wait_for(
+      [&] { return anonymous_memory_bytes() >= before + slots; },
+      std::chrono::seconds(20)));
 }
