@@ -20,7 +20,6 @@
 
 #include <limits>
 
-#include "hwy/cache_control.h"
 #include "kernels/attention_run.h"
 #include "kernels/simd-inl.h"
 
@@ -45,6 +44,14 @@ static_assert(kKvLanes % kLanesAtOnce == 0);
 inline constexpr int64_t kDirectQueries =
     kLanes >= 8 || HWY_ARCH_ARM_A64 ? 24 : kQueriesAtOnce;
 
+// Attention reads a page from end to end. With each kKvLanes of its numbers,
+// called a line here, it fetches one of the next page into the second-level
+// cache: of that page's quarters in turn, since memory gives several streams
+// faster than one. And the line so many later of its own page into the first
+// level: from the second, or from memory where no page came before.
+inline constexpr int64_t kStreams = 4; // a power of two
+inline constexpr int64_t kNearLines = kKvPageTokens;
+
 // One head of a page: of the context, whose next page is fetched meanwhile, or
 // a copy in f32.
 template <class Stored, bool kOfContext>
@@ -57,6 +64,17 @@ struct HeadPage {
   int64_t head_dim;
   int64_t columns;
   float* scores; // [queries, kKvPageTokens]
+
+  int64_t lines() const {
+    return kKvPageTokens / kKvLanes * (head_dim + columns);
+  }
+  // The line of the next page to fetch when line `i` of this one is read.
+  const Number* next_line(int64_t i) const {
+    const auto line = static_cast<uint64_t>(i); // shifts without corrections
+    const auto stream = static_cast<int64_t>(line % kStreams);
+    const auto place = static_cast<int64_t>(line / kStreams);
+    return next + (stream * (lines() / kStreams) + place) * kKvLanes;
+  }
 };
 
 HWY_INLINE Floats load_numbers(const float* from) {
@@ -67,15 +85,11 @@ HWY_INLINE Floats load_numbers(const hwy::float16_t* from) {
   return hn::PromoteTo(kFloats, hn::LoadU(halves, from));
 }
 
-// Attention reads a page from end to end, and fetches what comes so many
-// numbers later: the panel of values behind this one.
-inline constexpr int64_t kAhead = kKvPageTokens * kKvLanes;
-
-template <class Number>
-HWY_INLINE void fetch(const Number* numbers) {
-  constexpr int64_t kLine = 64 / sizeof(Number);
-  for (int64_t i = 0; i < kKvLanes; i += kLine) {
-    hwy::Prefetch(numbers + i);
+template <int kLevel, class Number>
+HWY_INLINE void fetch(const Number* line) {
+  constexpr int64_t kCacheLine = 64 / sizeof(Number);
+  for (int64_t i = 0; i < kKvLanes; i += kCacheLine) {
+    __builtin_prefetch(line + i, 0, kLevel == 1 ? 3 : 2);
   }
 }
 
@@ -86,12 +100,14 @@ HWY_INLINE void add_products(
     int64_t n,
     const Page& page,
     int64_t place,
-    const typename Page::Number* ahead,
     Floats (&sum)[kRows][kVectorsAtOnce]) {
   const typename Page::Number* numbers = page.numbers + place;
+  const int64_t line = place / kKvLanes;
+  const int64_t near = line + n + kNearLines <= page.lines() ? kNearLines : 0;
   for (int64_t k = 0; k < n; ++k) {
     if constexpr (Page::kFetches) {
-      fetch(ahead + k * kKvLanes);
+      fetch<2>(page.next_line(line + k));
+      fetch<1>(numbers + (k + near) * kKvLanes);
     }
     Floats v[kVectorsAtOnce];
     HWY_UNROLL(8)
@@ -132,8 +148,7 @@ HWY_NOINLINE void score_rows(
     }
     const int64_t place =
         p / kKvLanes * kKvLanes * page.head_dim + p % kKvLanes;
-    add_products(
-        x, page.head_dim, page, place, page.numbers + place + kAhead, sum);
+    add_products(x, page.head_dim, page, place, sum);
     HWY_UNROLL(8)
     for (int r = 0; r < kRows; ++r) {
       float* to = page.scores + (q + r) * kKvPageTokens + p;
@@ -174,9 +189,7 @@ HWY_NOINLINE void add_values(
     const int64_t place = page.head_dim * kKvPageTokens +
         (column / kKvLanes * kKvPageTokens + first) * kKvLanes +
         column % kKvLanes;
-    const bool last = column + kKvLanes >= page.columns;
-    const auto* ahead = last ? page.next : page.numbers + place + kAhead;
-    add_products(x, end - first, page, place, ahead, sum);
+    add_products(x, end - first, page, place, sum);
     HWY_UNROLL(8)
     for (int r = 0; r < kRows; ++r) {
       HWY_UNROLL(8)
