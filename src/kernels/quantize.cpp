@@ -1,6 +1,7 @@
 #include "kernels/quantize.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/column_order.h"
 
@@ -42,17 +43,9 @@ float largest_magnitude(const float* x, int64_t size) {
     most = hn::Max(most, hn::Abs(v));
     strange = hn::MulAdd(v, hn::Zero(kFloats), strange);
   }
-  HWY_ALIGN float lanes[kLanes];
-  HWY_ALIGN float strange_lanes[kLanes];
-  hn::Store(most, kFloats, lanes);
-  hn::Store(strange, kFloats, strange_lanes);
-  float largest = 0;
-  float nan = 0;
-  for (int64_t i = 0; i < kLanes; ++i) {
-    largest = lanes[i] > largest ? lanes[i] : largest;
-    nan += strange_lanes[i];
-  }
-  return nan == 0 ? largest : nan;
+  return hn::AllFalse(kFloats, hn::IsNaN(strange))
+      ? hn::GetLane(hn::MaxOfLanes(kFloats, most))
+      : std::numeric_limits<float>::quiet_NaN();
 }
 
 // to[i] = round(x[i] * factor) for 16 numbers, added to `sum`.
@@ -91,16 +84,6 @@ HWY_INLINE void split_16(const int8_t* from, int8_t* even, int8_t* odd) {
 #endif
 }
 
-int32_t sum_of_lanes(hn::Vec<IntTag> v) {
-  HWY_ALIGN int32_t lanes[kLanes];
-  hn::Store(v, kInts, lanes);
-  int32_t total = 0;
-  for (int64_t i = 0; i < kLanes; ++i) {
-    total += lanes[i];
-  }
-  return total;
-}
-
 void quantize_each_group(
     const float* x,
     int64_t groups,
@@ -129,11 +112,12 @@ void quantize_each_group(
       }
       HWY_ALIGN int8_t natural[16];
       round_16(x + c, hn::Set(kFloats, factor), natural, sum);
-      int8_t* even = integers + column_offset(planes, c);
+      // A constant, since it is divided by.
+      int8_t* even = integers + column_offset(2, c);
       split_16(natural, even, even + kChunkBytes);
     }
     scales[g] = scale;
-    sums[g] = static_cast<float>(sum_of_lanes(sum));
+    sums[g] = static_cast<float>(hn::GetLane(hn::SumOfLanes(kInts, sum)));
   }
 }
 
