@@ -98,7 +98,7 @@ class CheckpointWeights : public WeightSource {
   std::optional<ops::DeviceBuffer> arena_;
   uint64_t arena_used_ = 0;
   const uint64_t arena_bytes_;
-  uint64_t dense_left_; // bytes that no arena has been made for
+  uint64_t dense_left_; // bytes that are still to be allocated
   std::unordered_set<std::string> taken_;
   std::vector<Read> reads_;
   size_t submitted_ = 0;

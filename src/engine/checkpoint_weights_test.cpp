@@ -179,7 +179,7 @@ struct BigLoading {
   TempFolder folder;
   std::optional<Loading> loading;
 
-  BigLoading() {
+  explicit BigLoading(uint64_t arena_bytes = kDenseArenaBytes) {
     const auto model = kParity / "f32";
     write_copy(
         folder,
@@ -187,9 +187,14 @@ struct BigLoading {
         "big.weight",
         Json::parse(read_file(model / "config.json")),
         {kBigRows, kBigColumns});
-    loading.emplace(folder.path(), 1 << 30);
+    loading.emplace(folder.path(), 1 << 30, arena_bytes);
   }
 };
+
+ops::DeviceBuffer take_f32(Loading& loading, const std::string& module) {
+  const auto& shape = loading.checkpoint.get(module + ".weight").shape;
+  return loading.weights.linear(module, shape[0], shape[1]).memory;
+}
 
 // Leaves memory as it is.
 class IdleReader : public MemoryReader {
@@ -199,6 +204,20 @@ class IdleReader : public MemoryReader {
 };
 
 } // namespace
+
+TEST_CASE("weights: what one allocation had no room for lies in the next") {
+  BigLoading big(kBigBytes);
+  take_f32(*big.loading, "model.embed_tokens"); // leaves most of it empty
+  take_f32(*big.loading, "big"); // fills one
+  const std::byte* end = nullptr;
+  for (const char* name : kAttentionLinears) {
+    CAPTURE(name);
+    const auto memory = take_f32(*big.loading, name);
+    CHECK((!end || (memory.data() >= end && memory.data() < end + 64)));
+    end = memory.data() + memory.span().size();
+  }
+  big.loading->weights.finish();
+}
 
 TEST_CASE("weights: large pages are asked for") {
   if (!can_hint_large_pages()) {

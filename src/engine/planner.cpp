@@ -197,8 +197,9 @@ uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
     }
   }
   // A tensor that does not fit the rest of an arena leaves a page half used.
-  const uint64_t arenas = div_up(total, kDenseArenaBytes);
-  return total + (arenas > 1 ? arenas * kLargePageBytes : 0);
+  // Two arenas that follow each other hold more than the bytes of one.
+  const uint64_t arenas = 2 * div_up(total, kDenseArenaBytes);
+  return total + (total > kDenseArenaBytes ? arenas * kLargePageBytes : 0);
 }
 
 ReaderOptions reader_options(const ExpertLayout& layout) {
