@@ -2,8 +2,8 @@
 // a result says otherwise.
 //
 // Seconds of prefill and decode are all of the time in which there was work,
-// what happens between two steps included. A step of both is shared out by
-// rows.
+// what happens between two steps included and steps that failed left out. A
+// step of both is shared out by rows.
 //
 // Thread rule: a value; it belongs to whoever holds it.
 #pragma once

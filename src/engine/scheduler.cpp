@@ -130,6 +130,7 @@ void Scheduler::run_or_end(
     count_rows(parts, now - counted_until_);
     counted_until_ = now;
   } catch (...) {
+    counted_until_ = now_seconds(); // a step that failed is no row's time
     const auto why = current_error();
     const bool retry = parts.size() > 1 && !advanced_;
     for (const Part& part : parts) {

@@ -4,10 +4,12 @@
 #include <mlx/device.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <stdexcept>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "engine/engine_core.h"
 #include "engine/test_demo.h"
@@ -275,6 +277,38 @@ TEST_CASE("engine: the counters include an answer's last step") {
     CHECK(engine->stats().decode_tokens == decoded);
     CHECK(engine->stats().prefill_tokens == (i + 1) * kPrompt.size());
   }
+}
+
+TEST_CASE("engine: a step reads an expert once, for all rows that chose it") {
+  EngineOptions options = demo();
+  options.prefill_chunk = 64;
+  const auto engine = Engine::open(options);
+  std::vector<TokenId> prompt;
+  for (TokenId i = 0; i < 64; ++i) {
+    prompt.push_back(31 * i + 7);
+  }
+  engine->new_session()->generate(prompt, greedy(1));
+  const Stats stats = engine->stats();
+  CHECK(stats.steps == 1);
+  CHECK(stats.expert_misses > 4 * stats.slots); // no slot had what it needed
+  CHECK(stats.expert_hits + stats.expert_misses <= engine->plan().experts);
+}
+
+TEST_CASE("engine: seconds are those in which there was work") {
+  const auto engine = Engine::open(demo());
+  const auto session = engine->new_session();
+  const double begin = now_seconds();
+  session->generate(kPrompt, greedy(100));
+  const double whole = now_seconds() - begin;
+  std::this_thread::sleep_for(std::chrono::duration<double>(2 * whole));
+  session->rewind(0);
+  const double again = now_seconds();
+  session->generate(kPrompt, greedy(100));
+  const double worked = whole + now_seconds() - again;
+  const Stats stats = engine->stats();
+  CHECK(stats.prefill_seconds > 0);
+  CHECK(stats.prefill_seconds + stats.decode_seconds <= worked);
+  CHECK(stats.prefill_seconds + stats.decode_seconds > worked / 2);
 }
 
 TEST_CASE("session: what a callback throws ends its call and nothing else") {
