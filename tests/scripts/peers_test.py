@@ -299,7 +299,7 @@ class Session(unittest.TestCase):
                 rows = list(csv.DictReader(file))
             summary = results.summaries(results.read([path]))
         self.assertEqual([(row["round"], row["engine"]) for row in rows],
-                         [("1", "mlx-flash"), ("1", "llama.cpp"), ("2", "mlx-flash"), ("2", "llama.cpp")])
+                         [("1", "mlx-flash"), ("1", "llama.cpp"), ("2", "llama.cpp"), ("2", "mlx-flash")])
         self.assertEqual([row["tok_s"] for row in rows[:2]], ["3.316", "2.000"])
         self.assertEqual([rows[0][name] for name in ("model", "router", "gguf_type", "threads")],
                          ["tiny", "skew", "q4_0", "2"])
@@ -319,7 +319,7 @@ class Session(unittest.TestCase):
                          [("mlx-flash", None, "exit code 4"), ("llama.cpp", 64.0, "")])
 
     def test_a_run_that_is_ended_puts_the_read_ahead_back(self):
-        # As `kill` and a service manager end it: `finally` runs, and the child goes too.
+        # As `kill` and a service manager end it.
         program = """
 import time
 import support
