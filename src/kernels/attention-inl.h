@@ -48,7 +48,9 @@ inline constexpr int64_t kDirectQueries =
 // called a line here, it fetches one of the next page into the second-level
 // cache: of that page's quarters in turn, since memory gives several streams
 // faster than one. And the line so many later of its own page into the first
-// level: from the second, or from memory where no page came before.
+// level: from the second, or from memory where no page came before. Who reads a
+// line again, for more queries or with shorter vectors, fetches again, which is
+// as fast as deciding.
 inline constexpr int64_t kStreams = 4; // a power of two
 inline constexpr int64_t kNearLines = kKvPageTokens;
 
