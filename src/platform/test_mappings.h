@@ -55,12 +55,13 @@ inline size_t pages_present(std::span<std::byte> memory) {
   return count;
 }
 
-// Linux can since 5.14.
+// Linux can since 5.14. An emulator of it may say so and do nothing.
 inline bool can_populate() {
   constexpr int kPopulateWrite = 23; // MADV_POPULATE_WRITE
   const Mapping mapping(1 << 20);
-  return madvise(
-             mapping.memory.data(), mapping.memory.size(), kPopulateWrite) == 0;
+  const auto memory = mapping.memory;
+  return madvise(memory.data(), memory.size(), kPopulateWrite) == 0 &&
+      pages_present(memory) == memory.size() / page_bytes();
 }
 
 // Bytes of all memory that large pages were asked for, whether or not the

@@ -70,7 +70,7 @@ class Stream {
       largest = std::max(largest, memory_of(unit));
     }
     const uint64_t count = std::max<uint64_t>(
-        2, std::min(units_.size(), div_up(bytes_in_flight, largest)));
+        2, std::min<uint64_t>(units_.size(), div_up(bytes_in_flight, largest)));
     for (uint64_t i = 0; i < count; ++i) {
       buffers_.emplace_back(largest);
       // The first touch of fresh memory takes longer than a read into it.
