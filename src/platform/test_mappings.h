@@ -46,7 +46,7 @@ struct Mapping {
 // Of the pages that lie in `memory` as a whole.
 inline size_t pages_present(std::span<std::byte> memory) {
   const auto pages = whole_blocks(memory, page_bytes());
-  std::vector<unsigned char> present(pages.size() / page_bytes());
+  std::vector<unsigned char> present(pages.size() / page_bytes(), 0);
   REQUIRE(mincore(pages.data(), pages.size(), present.data()) == 0);
   size_t count = 0;
   for (const unsigned char p : present) {
