@@ -9,6 +9,7 @@
 #include "base/aligned_buffer.h"
 #include "base/rng.h"
 #include "kernels/attention.h"
+#include "kernels/bench_support.h"
 #include "platform/large_pages.h"
 
 namespace mlx_flash::kernels {
@@ -81,9 +82,7 @@ void bench_decode(benchmark::State& state) {
     benchmark::ClobberMemory();
     layer = (layer + 1) % layers;
   }
-  using benchmark::Counter;
-  state.counters["GB/s"] = Counter(
-      static_cast<double>(bytes * state.iterations()) / 1e9, Counter::kIsRate);
+  count_rate(state, "GB/s", static_cast<double>(bytes));
 }
 
 BENCHMARK(bench_decode)
@@ -115,12 +114,9 @@ void bench_prefill(benchmark::State& state) {
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
   }
-  using benchmark::Counter;
   const auto positions = static_cast<double>(rows * context) -
       0.5 * static_cast<double>(rows * rows);
-  const auto runs = static_cast<double>(state.iterations());
-  state.counters["GFLOP/s"] = Counter(
-      positions * 4.0 * static_cast<double>(n) * runs / 1e9, Counter::kIsRate);
+  count_rate(state, "GFLOP/s", positions * 4.0 * static_cast<double>(n));
 }
 
 BENCHMARK(bench_prefill)

@@ -1,6 +1,8 @@
-// What the benchmarks of products share: random matrices of any form, in large
-// pages as the engine keeps weights, and rows of activations.
+// What the kernels' benchmarks share: random matrices of any form, in large
+// pages as the engine keeps weights, rows of activations, and counters.
 #pragma once
+
+#include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <cstring>
@@ -140,6 +142,19 @@ class BenchMatrix {
   BenchMemory biases_;
   int64_t bytes_;
 };
+
+// A counter of 10^9 a second, of which each iteration made `amount`.
+inline void
+count_rate(benchmark::State& state, const char* name, double amount) {
+  using benchmark::Counter;
+  const auto runs = static_cast<double>(state.iterations());
+  state.counters[name] = Counter(amount * runs / 1e9, Counter::kIsRate);
+}
+
+// As many f32 numbers, read or written.
+inline void count_floats(benchmark::State& state, int64_t floats) {
+  count_rate(state, "GB/s", 4.0 * static_cast<double>(floats));
+}
 
 inline std::vector<float> bench_rows(int64_t rows, int64_t in) {
   Rng rng(2);

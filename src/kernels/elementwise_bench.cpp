@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "base/rng.h"
+#include "kernels/bench_support.h"
 #include "kernels/elementwise.h"
 
 namespace mlx_flash::kernels {
@@ -16,36 +16,19 @@ constexpr int64_t kHeads = 32;
 constexpr int64_t kHeadDim = 128;
 constexpr int64_t kExperts = 8; // of a token
 
-std::vector<float> random_floats(int64_t n) {
-  Rng rng(1);
-  std::vector<float> values(static_cast<size_t>(n));
-  for (float& value : values) {
-    value = static_cast<float>(rng.uniform() * 2 - 1);
-  }
-  return values;
-}
-
-void count_bytes(benchmark::State& state, int64_t floats) {
-  using benchmark::Counter;
-  state.counters["GB/s"] = Counter(
-      4.0 * static_cast<double>(floats) *
-          static_cast<double>(state.iterations()) / 1e9,
-      Counter::kIsRate);
-}
-
 // Arguments of all: rows, threads.
 void bench_rms_norm(benchmark::State& state) {
   const int64_t rows = state.range(0);
   ThreadPool pool(static_cast<int>(state.range(1)));
-  const auto x = random_floats(rows * kHidden);
-  const auto weight = random_floats(kHidden);
+  const auto x = bench_rows(rows, kHidden);
+  const auto weight = bench_rows(1, kHidden);
   std::vector<float> out(x.size());
   for (auto _ : state) {
     rms_norm(pool, x.data(), weight.data(), 1e-6f, rows, kHidden, out.data());
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
   }
-  count_bytes(state, 2 * rows * kHidden + kHidden);
+  count_floats(state, 2 * rows * kHidden + kHidden);
 }
 
 std::vector<float> rope_frequencies() {
@@ -82,16 +65,16 @@ void bench_rope_angles(benchmark::State& state) {
     benchmark::DoNotOptimize(sines.data());
     benchmark::ClobberMemory();
   }
-  count_bytes(state, 2 * rows * pairs);
+  count_floats(state, 2 * rows * pairs);
 }
 
 // Twice a layer: queries, and fewer heads of keys.
 void bench_rope(benchmark::State& state) {
   const int64_t rows = state.range(0);
   ThreadPool pool(static_cast<int>(state.range(1)));
-  const auto x = random_floats(rows * kHeads * kHeadDim);
-  const auto cosines = random_floats(rows * kHeadDim / 2);
-  const auto sines = random_floats(rows * kHeadDim / 2);
+  const auto x = bench_rows(rows, kHeads * kHeadDim);
+  const auto cosines = bench_rows(rows, kHeadDim / 2);
+  const auto sines = bench_rows(rows, kHeadDim / 2);
   std::vector<float> out(x.size());
   for (auto _ : state) {
     rope(
@@ -107,28 +90,28 @@ void bench_rope(benchmark::State& state) {
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
   }
-  count_bytes(state, 2 * rows * kHeads * kHeadDim);
+  count_floats(state, 2 * rows * kHeads * kHeadDim);
 }
 
 void bench_add(benchmark::State& state) {
   const int64_t n = state.range(0) * kHidden;
   ThreadPool pool(static_cast<int>(state.range(1)));
-  const auto a = random_floats(n);
-  const auto b = random_floats(n);
+  const auto a = bench_rows(1, n);
+  const auto b = bench_rows(1, n);
   std::vector<float> out(a.size());
   for (auto _ : state) {
     add(pool, a.data(), b.data(), n, out.data());
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
   }
-  count_bytes(state, 3 * n);
+  count_floats(state, 3 * n);
 }
 
 void bench_combine_experts(benchmark::State& state) {
   const int64_t rows = state.range(0);
   ThreadPool pool(static_cast<int>(state.range(1)));
-  const auto y = random_floats(rows * kExperts * kHidden);
-  const auto weights = random_floats(rows * kExperts);
+  const auto y = bench_rows(rows * kExperts, kHidden);
+  const auto weights = bench_rows(rows, kExperts);
   std::vector<float> out(static_cast<size_t>(rows * kHidden));
   for (auto _ : state) {
     combine_experts(
@@ -136,7 +119,7 @@ void bench_combine_experts(benchmark::State& state) {
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
   }
-  count_bytes(state, rows * (kExperts + 1) * kHidden);
+  count_floats(state, rows * (kExperts + 1) * kHidden);
 }
 
 void sizes(benchmark::internal::Benchmark* bench) {

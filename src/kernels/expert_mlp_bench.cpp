@@ -77,11 +77,8 @@ void bench_experts(benchmark::State& state, const BenchForm& form) {
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
   }
-  using benchmark::Counter;
-  state.counters["GB/s"] = Counter(
-      static_cast<double>(kChosen * experts[0]->bytes()) *
-          static_cast<double>(state.iterations()) / 1e9,
-      Counter::kIsRate);
+  const auto bytes = static_cast<double>(kChosen * experts[0]->bytes());
+  count_rate(state, "GB/s", bytes);
 }
 
 void sizes(benchmark::internal::Benchmark* bench) {

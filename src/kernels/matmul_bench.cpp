@@ -30,13 +30,8 @@ void run(
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
   }
-  using benchmark::Counter;
-  const auto runs = static_cast<double>(state.iterations());
-  state.counters["GB/s"] =
-      Counter(static_cast<double>(w.bytes()) * runs / 1e9, Counter::kIsRate);
-  state.counters["GFLOP/s"] = Counter(
-      2.0 * static_cast<double>(in * out * rows) * runs / 1e9,
-      Counter::kIsRate);
+  count_rate(state, "GB/s", static_cast<double>(w.bytes()));
+  count_rate(state, "GFLOP/s", 2.0 * static_cast<double>(in * out * rows));
 }
 
 // Arguments: in, out, rows, threads.

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/aligned_buffer.h"
+#include "kernels/bench_support.h"
 #include "kernels/memory_read.h"
 #include "platform/large_pages.h"
 
@@ -21,11 +22,7 @@ void bench_read_memory(benchmark::State& state) {
     sum += read_memory(pool, buffer.span());
     benchmark::DoNotOptimize(sum);
   }
-  using benchmark::Counter;
-  state.counters["GB/s"] = Counter(
-      static_cast<double>(buffer.size()) *
-          static_cast<double>(state.iterations()) / 1e9,
-      Counter::kIsRate);
+  count_rate(state, "GB/s", static_cast<double>(buffer.size()));
 }
 
 BENCHMARK(bench_read_memory)

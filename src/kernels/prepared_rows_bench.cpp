@@ -15,14 +15,6 @@ namespace {
 
 constexpr int64_t kHidden = 2048;
 
-void count_bytes(benchmark::State& state, int64_t floats) {
-  using benchmark::Counter;
-  state.counters["GB/s"] = Counter(
-      4.0 * static_cast<double>(floats) *
-          static_cast<double>(state.iterations()) / 1e9,
-      Counter::kIsRate);
-}
-
 // Arguments: rows, threads.
 void bench_prepare_rows(
     benchmark::State& state,
@@ -40,7 +32,7 @@ void bench_prepare_rows(
     benchmark::DoNotOptimize(prepared);
     benchmark::ClobberMemory();
   }
-  count_bytes(state, rows * kHidden);
+  count_floats(state, rows * kHidden);
 }
 
 void row_counts(benchmark::internal::Benchmark* bench) {
@@ -66,7 +58,7 @@ void bench_dequantize_row(benchmark::State& state, const BenchForm& form) {
     benchmark::ClobberMemory();
     row = (row + 1) % kRows;
   }
-  count_bytes(state, kHidden);
+  count_floats(state, kHidden);
 }
 
 BENCHMARK_CAPTURE(bench_dequantize_row, q4, kBenchQ4);
