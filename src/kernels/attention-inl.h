@@ -63,12 +63,11 @@ struct HeadPage {
 
   const Number* numbers; // as KvLayout has them
   const Number* next; // those of the page behind it
-  int64_t head_dim;
-  int64_t columns;
+  const KvLayout& kv;
   float* scores; // [queries, kKvPageTokens]
 
   int64_t lines() const {
-    return kKvPageTokens / kKvLanes * (head_dim + columns);
+    return kv.head_numbers() / kKvLanes;
   }
   // The line of the next page to fetch when line `i` of this one is read.
   const Number* next_line(int64_t i) const {
@@ -91,7 +90,7 @@ template <int kLevel, class Number>
 HWY_INLINE void fetch(const Number* line) {
   constexpr int64_t kCacheLine = 64 / sizeof(Number);
   for (int64_t i = 0; i < kKvLanes; i += kCacheLine) {
-    __builtin_prefetch(line + i, 0, kLevel == 1 ? 3 : 2);
+    prefetch<kLevel>(reinterpret_cast<uintptr_t>(line + i));
   }
 }
 
@@ -148,9 +147,7 @@ HWY_NOINLINE void score_rows(
         sum[r][c] = hn::Zero(kFloats);
       }
     }
-    const int64_t place =
-        p / kKvLanes * kKvLanes * page.head_dim + p % kKvLanes;
-    add_products(x, page.head_dim, page, place, sum);
+    add_products(x, page.kv.head_dim, page, page.kv.key_place(p, 0), sum);
     HWY_UNROLL(8)
     for (int r = 0; r < kRows; ++r) {
       float* to = page.scores + (q + r) * kKvPageTokens + p;
@@ -172,12 +169,13 @@ HWY_NOINLINE void add_values(
     int64_t first,
     int64_t end,
     const AttentionSums& sums) {
+  const int64_t columns = sums.columns;
   const float* x[kRows];
   for (int r = 0; r < kRows; ++r) {
     x[r] = page.scores + (q + r) * kKvPageTokens + first;
   }
-  for (int64_t column = 0; column < page.columns; column += kLanesAtOnce) {
-    float* values = sums.values + q * page.columns + column;
+  for (int64_t column = 0; column < columns; column += kLanesAtOnce) {
+    float* values = sums.values + q * columns + column;
     Floats sum[kRows][kVectorsAtOnce];
     HWY_UNROLL(8)
     for (int r = 0; r < kRows; ++r) {
@@ -185,18 +183,16 @@ HWY_NOINLINE void add_values(
       HWY_UNROLL(8)
       for (int c = 0; c < kVectorsAtOnce; ++c) {
         sum[r][c] = hn::Mul(
-            factor, hn::LoadU(kFloats, values + r * page.columns + c * kLanes));
+            factor, hn::LoadU(kFloats, values + r * columns + c * kLanes));
       }
     }
-    const int64_t place = page.head_dim * kKvPageTokens +
-        (column / kKvLanes * kKvPageTokens + first) * kKvLanes +
-        column % kKvLanes;
+    const int64_t place = page.kv.value_place(first, column);
     add_products(x, end - first, page, place, sum);
     HWY_UNROLL(8)
     for (int r = 0; r < kRows; ++r) {
       HWY_UNROLL(8)
       for (int c = 0; c < kVectorsAtOnce; ++c) {
-        hn::StoreU(sum[r][c], kFloats, values + r * page.columns + c * kLanes);
+        hn::StoreU(sum[r][c], kFloats, values + r * columns + c * kLanes);
       }
     }
   }

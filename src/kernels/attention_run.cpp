@@ -16,25 +16,22 @@ namespace HWY_NAMESPACE {
 template <class Number>
 HeadPage<Number, true>
 page_at(const AttentionRun& run, int64_t first, float* scores) {
-  const KvLayout& kv = run.shape->kv;
   const int64_t next = std::min(first + kKvPageTokens, run.longest() - 1);
   return {
       reinterpret_cast<const Number*>(run.head_at(first)),
       reinterpret_cast<const Number*>(run.head_at(next)),
-      kv.head_dim,
-      kv.columns(),
+      run.shape->kv,
       scores};
 }
 
 // The page in f32, for queries that share the work of it.
 HeadPage<float, false> widen(
     const HeadPage<hwy::float16_t, true>& page,
-    int64_t numbers,
     float* memory) {
-  for (int64_t i = 0; i < numbers; i += kLanes) {
+  for (int64_t i = 0; i < page.kv.head_numbers(); i += kLanes) {
     hn::StoreU(load_numbers(page.numbers + i), kFloats, memory + i);
   }
-  return {memory, nullptr, page.head_dim, page.columns, page.scores};
+  return {memory, nullptr, page.kv, page.scores};
 }
 
 void sum_span(
@@ -56,8 +53,7 @@ void sum_span(
     }
     const auto page = page_at<hwy::float16_t>(run, p, scores);
     if (run.count - begin > kDirectQueries) {
-      const auto wide =
-          widen(page, run.shape->kv.head_numbers(), memory + at.page);
+      const auto wide = widen(page, memory + at.page);
       attend_page(run, wide, p, begin, factors, sums);
     } else {
       attend_page(run, page, p, begin, factors, sums);

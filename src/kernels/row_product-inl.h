@@ -174,7 +174,7 @@ class LinesAhead {
 
   HWY_INLINE void fetch(int64_t lines) {
     for (int64_t i = 0; i < lines; ++i) {
-      __builtin_prefetch(reinterpret_cast<const void*>(at_), 0, 2);
+      prefetch<2>(at_);
       at_ += step_;
     }
   }

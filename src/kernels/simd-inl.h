@@ -81,11 +81,19 @@ HWY_INLINE void for_row_count(int64_t count, const Call& call) {
   }
 }
 
+// Fetches the line at an address into the cache of that level and those behind
+// it. Harmless where nothing is.
+template <int kLevel>
+HWY_INLINE void prefetch(uintptr_t address) {
+  static_assert(kLevel == 1 || kLevel == 2);
+  __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 4 - kLevel);
+}
+
 // Fetches the line `bytes` ahead of `from`, be it a place of an array or not:
 // pointers may not leave theirs, addresses may.
 HWY_INLINE void prefetch_ahead(const void* from, int64_t bytes) {
-  __builtin_prefetch(reinterpret_cast<const void*>(
-      reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes)));
+  prefetch<1>(
+      reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(bytes));
 }
 
 // The first `n` of kLanes floats, the others `fill`.

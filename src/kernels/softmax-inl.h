@@ -23,13 +23,7 @@ HWY_INLINE float maximum(const float* x, int64_t n) {
     const Floats v = load_up_to(x + i, n - i, kLeast);
     most = hn::IfThenElse(hn::Gt(v, most), v, most);
   }
-  HWY_ALIGN float lanes[kLanes];
-  hn::Store(most, kFloats, lanes);
-  float result = lanes[0];
-  for (int64_t i = 1; i < kLanes; ++i) {
-    result = lanes[i] > result ? lanes[i] : result;
-  }
-  return result;
+  return hn::GetLane(hn::MaxOfLanes(kFloats, most));
 }
 
 // exp(x - most). What equals `most` gives 1, also when both are infinite.
