@@ -156,10 +156,10 @@ ops::DeviceBuffer CheckpointWeights::allocate_dense(uint64_t bytes) {
     prefer_large_pages(arena_->span());
     arena_used_ = 0;
   }
-  dense_left_ -= std::min(dense_left_, round_up(bytes, 64));
   ops::DeviceBuffer part = arena_->part(arena_used_, bytes);
-  arena_used_ = std::min<uint64_t>(
-      round_up(arena_used_ + bytes, 64), arena_->span().size());
+  const uint64_t taken = round_up(bytes, 64);
+  arena_used_ = std::min<uint64_t>(arena_used_ + taken, arena_->span().size());
+  dense_left_ -= std::min(dense_left_, taken);
   populator_.populate(part.span());
   return part;
 }

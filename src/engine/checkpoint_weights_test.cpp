@@ -47,10 +47,11 @@ struct Loading {
         weights(checkpoint, layout, *reader, nullptr, budget, arena_bytes) {}
 };
 
-// Of the model "q4", whose codes have 4 bits.
 ops::DeviceBuffer take_linear(Loading& loading, const std::string& module) {
   const auto& shape = loading.checkpoint.get(module + ".weight").shape;
-  return loading.weights.linear(module, shape[0], shape[1] * 8).memory;
+  const auto quantization = loading.checkpoint.quantization(module);
+  const int64_t packed = quantization ? 32 / quantization->bits : 1;
+  return loading.weights.linear(module, shape[0], shape[1] * packed).memory;
 }
 
 const char* const kAttentionLinears[] = {
@@ -58,6 +59,19 @@ const char* const kAttentionLinears[] = {
     "model.layers.0.self_attn.k_proj",
     "model.layers.0.self_attn.v_proj",
     "model.layers.0.self_attn.o_proj"};
+
+void check_that_attention_lies_together(Loading& loading) {
+  const std::byte* end = nullptr;
+  for (const char* name : kAttentionLinears) {
+    CAPTURE(name);
+    const auto memory = take_linear(loading, name);
+    if (end) {
+      CHECK(memory.data() >= end);
+      CHECK(memory.data() < end + 64);
+    }
+    end = memory.data() + memory.span().size();
+  }
+}
 
 // The model's weights beside one more tensor, and its config, changed.
 void write_copy(
@@ -126,16 +140,7 @@ TEST_CASE("weights: memory is charged before it is allocated") {
 
 TEST_CASE("weights: dense ones lie side by side") {
   Loading loading("q4", 1 << 30);
-  const std::byte* end = nullptr;
-  for (const char* name : kAttentionLinears) {
-    CAPTURE(name);
-    const auto memory = take_linear(loading, name);
-    if (end) {
-      CHECK(memory.data() >= end);
-      CHECK(memory.data() < end + 64);
-    }
-    end = memory.data() + memory.span().size();
-  }
+  check_that_attention_lies_together(loading);
   loading.weights.finish();
 }
 
@@ -191,11 +196,6 @@ struct BigLoading {
   }
 };
 
-ops::DeviceBuffer take_f32(Loading& loading, const std::string& module) {
-  const auto& shape = loading.checkpoint.get(module + ".weight").shape;
-  return loading.weights.linear(module, shape[0], shape[1]).memory;
-}
-
 // Leaves memory as it is.
 class IdleReader : public MemoryReader {
  public:
@@ -207,15 +207,9 @@ class IdleReader : public MemoryReader {
 
 TEST_CASE("weights: what one allocation had no room for lies in the next") {
   BigLoading big(kBigBytes);
-  take_f32(*big.loading, "model.embed_tokens"); // leaves most of it empty
-  take_f32(*big.loading, "big"); // fills one
-  const std::byte* end = nullptr;
-  for (const char* name : kAttentionLinears) {
-    CAPTURE(name);
-    const auto memory = take_f32(*big.loading, name);
-    CHECK((!end || (memory.data() >= end && memory.data() < end + 64)));
-    end = memory.data() + memory.span().size();
-  }
+  take_linear(*big.loading, "model.embed_tokens"); // leaves most of it empty
+  take_linear(*big.loading, "big"); // fills one
+  check_that_attention_lies_together(*big.loading);
   big.loading->weights.finish();
 }
 

@@ -196,10 +196,13 @@ uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
       total += dense_tensor_bytes(tensor);
     }
   }
+  if (total <= kDenseArenaBytes) {
+    return total;
+  }
   // A tensor that does not fit the rest of an arena leaves a page half used.
   // Two arenas that follow each other hold more than the bytes of one.
-  const uint64_t arenas = 2 * div_up(total, kDenseArenaBytes);
-  return total + (total > kDenseArenaBytes ? arenas * kLargePageBytes : 0);
+  const uint64_t most_arenas = 2 * div_up(total, kDenseArenaBytes);
+  return total + most_arenas * kLargePageBytes;
 }
 
 ReaderOptions reader_options(const ExpertLayout& layout) {
