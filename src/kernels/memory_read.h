@@ -10,9 +10,9 @@
 
 namespace mlx_flash::kernels {
 
-// Reads each byte once, every thread its parts from end to end, and returns
-// the sum of all 64-bit words, modulo 2^64; the same for any number of threads.
-// The address and the size are multiples of 8.
+// Reads each byte once, every thread eight streams of its parts side by side,
+// and returns the sum of all 64-bit words, modulo 2^64; the same for any number
+// of threads. The address and the size are multiples of 8.
 uint64_t read_memory(ThreadPool& pool, std::span<const std::byte> memory);
 
 } // namespace mlx_flash::kernels
