@@ -14,6 +14,7 @@
 #define MLX_FLASH_KERNELS_ROW_PRODUCT_INL_H_
 #endif
 
+#include "base/align.h"
 #include "kernels/codes-inl.h"
 #include "kernels/column_order.h"
 #include "kernels/dot-inl.h"
@@ -163,18 +164,25 @@ HWY_INLINE void sum_pieces(const Ints (&v)[kPieces], Ints* sums) {
   }
 }
 
-// What of the tile behind is fetched while this one is multiplied: an array's
-// lines one after the other, into the second-level cache, since the first does
-// not hold a tile. Of no array, the same line over and over.
+// What of the tile behind is fetched while this one is multiplied, into the
+// second-level cache, since the first does not hold a tile: an array's lines,
+// in as many streams side by side, since memory gives several faster than one.
+// Of no array, the same line over and over.
+template <int64_t kStreams>
 class LinesAhead {
  public:
-  LinesAhead(const std::byte* from, const void* anything)
+  LinesAhead(const std::byte* from, int64_t bytes, const void* anything)
       : at_(reinterpret_cast<uintptr_t>(from ? from : anything)),
-        step_(from ? kLine : 0) {}
+        step_(from ? kLine : 0),
+        apart_(from ? round_down(bytes / kStreams, kLine) : 0) {}
 
-  HWY_INLINE void fetch(int64_t lines) {
-    for (int64_t i = 0; i < lines; ++i) {
-      prefetch<2>(at_);
+  // The next line of each stream, so many times.
+  HWY_INLINE void fetch(int64_t times = 1) {
+    for (int64_t i = 0; i < times; ++i) {
+      HWY_UNROLL(4)
+      for (int64_t s = 0; s < kStreams; ++s) {
+        prefetch<2>(at_ + s * apart_);
+      }
       at_ += step_;
     }
   }
@@ -182,17 +190,23 @@ class LinesAhead {
  private:
   uintptr_t at_;
   uintptr_t step_;
+  uintptr_t apart_;
 };
 
+// Lines that a vector of each of kLanes rows takes.
+inline constexpr int64_t kVectorLines = kLanes * kVectorBytes / kLine;
+inline constexpr int64_t kWeightStreams = std::min<int64_t>(4, kVectorLines);
+using WeightAhead = LinesAhead<kWeightStreams>;
+
 struct TileAhead {
-  LinesAhead weight;
-  LinesAhead scales;
-  LinesAhead biases;
+  WeightAhead weight;
+  LinesAhead<1> scales;
+  LinesAhead<1> biases;
 
   explicit TileAhead(const ProductTask& task)
-      : weight(task.ahead.weight, task.out),
-        scales(task.ahead.scales, task.out),
-        biases(task.ahead.biases, task.out) {}
+      : weight(task.ahead.weight, kTile * row_bytes(*task.w), task.out),
+        scales(task.ahead.scales, 0, task.out),
+        biases(task.ahead.biases, 0, task.out) {}
 };
 
 // The sums of the vectors at byte `at` of kLanes rows: sums[s] of their pieces
@@ -202,7 +216,7 @@ HWY_INLINE void sum_vectors(
     const uint8_t* const* rows,
     int64_t at,
     const VectorOfX<CodeType, Sum>& x,
-    LinesAhead& ahead,
+    WeightAhead& ahead,
     Ints* sums) {
   constexpr int64_t kMost = 4 * VectorOfX<CodeType, Sum>::kPlanes *
       (CodeType::kMost - CodeType::kOffset) * 127;
@@ -217,7 +231,9 @@ HWY_INLINE void sum_vectors(
       v[j] = dot_vector<CodeType, Sum>(load_bytes(row), x);
     }
     pieces[k] = sum_blocks<kMost>(v);
-    ahead.fetch(4 * kVectorBytes / kLine);
+    if ((k + 1) * kVectorLines / kPieces % kWeightStreams == 0) {
+      ahead.fetch();
+    }
   }
   sum_pieces<kSize>(pieces, sums);
 }
@@ -307,7 +323,7 @@ class RowsOfVector {
     }
   }
 
-  HWY_INLINE void sum_groups(int64_t group, LinesAhead& ahead, Ints* sums) {
+  HWY_INLINE void sum_groups(int64_t group, WeightAhead& ahead, Ints* sums) {
     int64_t at = group * kGroupPieces * kPieceBytes;
     sum_at(at, ahead, sums);
     for (int64_t i = 1; i < kGroupVectors; ++i) {
@@ -318,7 +334,7 @@ class RowsOfVector {
     }
   }
 
-  HWY_INLINE void sum_at(int64_t at, LinesAhead& ahead, Ints* sums) {
+  HWY_INLINE void sum_at(int64_t at, WeightAhead& ahead, Ints* sums) {
     constexpr int64_t kSize = std::min(kPieces, kGroupPieces);
     const VectorOfX<CodeType, Sum> x(task_.integers[0], at);
     if (at + kVectorBytes <= bytes_) {
