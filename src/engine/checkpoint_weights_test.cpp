@@ -14,7 +14,7 @@
 
 #include "base/error.h"
 #include "base/read_file.h"
-#include "base/wait_for.h"
+#include "base/test_wait_for.h"
 #include "mlx_flash/engine.h"
 #include "platform/large_pages.h"
 #include "platform/temp_folder.h"

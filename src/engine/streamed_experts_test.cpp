@@ -7,8 +7,8 @@
 
 #include "engine/engine_core.h"
 #include "engine/test_demo.h"
-#include "storage/forwarding_reader.h"
 #include "storage/memory_reader.h"
+#include "storage/test_forwarding_reader.h"
 
 using namespace mlx_flash;
 

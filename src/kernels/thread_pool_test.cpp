@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "base/wait_for.h"
+#include "base/test_wait_for.h"
 
 namespace mlx_flash {
 namespace {

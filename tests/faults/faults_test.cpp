@@ -15,7 +15,7 @@
 #include "mlx_flash/verify.h"
 #include "platform/temp_folder.h"
 #include "storage/expert_layout.h"
-#include "storage/forwarding_reader.h"
+#include "storage/test_forwarding_reader.h"
 #include "storage/memory_reader.h"
 
 using namespace mlx_flash;

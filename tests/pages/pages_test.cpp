@@ -5,7 +5,7 @@
 
 #include <chrono>
 
-#include "base/wait_for.h"
+#include "base/test_wait_for.h"
 #include "engine/test_demo.h"
 #include "mlx_flash/engine.h"
 #include "platform/large_pages.h"
