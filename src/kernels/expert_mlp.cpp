@@ -106,6 +106,20 @@ class ExpertBatch {
     }
   };
 
+  // Tile `tile` of all, which belongs to expert `i`, whose first is
+  // `first_tile`, or to a later one; nothing behind the last.
+  Behind behind_at(const Matrix& w, size_t i, int64_t first_tile, int64_t tile)
+      const {
+    for (; i < tasks_.size(); ++i) {
+      const Cut cut(w, tasks_[i].y.count);
+      if (tile - first_tile < cut.tasks) {
+        return {&tasks_[i].expert, cut.first_output(tile - first_tile)};
+      }
+      first_tile += cut.tasks;
+    }
+    return {};
+  }
+
   // Calls multiply(task, its first row in the batch, cut, tile, behind, worker)
   // for every tile of every expert's `w`, on all threads; `behind` is what the
   // worker calls it with next, or nothing.
@@ -115,27 +129,25 @@ class ExpertBatch {
     for (const ExpertTask& task : tasks_) {
       all += Cut(w, task.y.count).tasks;
     }
-    const auto body = [&](int64_t begin, int64_t end, int worker) {
-      int64_t first_tile = 0;
-      int64_t first_row = 0;
-      for (size_t i = 0; i < tasks_.size(); ++i) {
-        const ExpertTask& task = tasks_[i];
-        const Cut cut(w, task.y.count);
-        const int64_t from = std::max(begin - first_tile, int64_t{0});
-        const int64_t to = std::min(end - first_tile, cut.tasks);
-        for (int64_t t = from; t < to; ++t) {
-          Behind behind;
-          if (first_tile + t + 1 < end) {
-            behind = t + 1 < cut.tasks
-                ? Behind{&task.expert, cut.first_output(t + 1)}
-                : Behind{&tasks_[i + 1].expert, 0};
+    const auto body =
+        [&](int64_t begin, int64_t end, int worker, ThreadPool::Next& next) {
+          int64_t first_tile = 0;
+          int64_t first_row = 0;
+          for (size_t i = 0; i < tasks_.size(); ++i) {
+            const ExpertTask& task = tasks_[i];
+            const Cut cut(w, task.y.count);
+            const int64_t from = std::max(begin - first_tile, int64_t{0});
+            const int64_t to = std::min(end - first_tile, cut.tasks);
+            for (int64_t t = from; t < to; ++t) {
+              const int64_t tile = first_tile + t + 1;
+              const Behind behind =
+                  behind_at(w, i, first_tile, tile < end ? tile : next());
+              multiply(task, first_row, cut, t, behind, worker);
+            }
+            first_tile += cut.tasks;
+            first_row += task.y.count;
           }
-          multiply(task, first_row, cut, t, behind, worker);
-        }
-        first_tile += cut.tasks;
-        first_row += task.y.count;
-      }
-    };
+        };
     pool_.parallel_for(all, grain_of(w, most_rows(tasks_)), body);
   }
 

@@ -43,15 +43,17 @@ class Region {
   }
 
   void run() {
-    const auto body = [&](int64_t begin, int64_t end, int worker) {
-      for (size_t p = 0; p < products_.size(); ++p) {
-        const int64_t first = std::max(begin, first_task_[p]);
-        const int64_t last = std::min(end, first_task_[p + 1]);
-        for (int64_t t = first; t < last; ++t) {
-          multiply(p, t - first_task_[p], t + 1 < end, worker);
-        }
-      }
-    };
+    const auto body =
+        [&](int64_t begin, int64_t end, int worker, ThreadPool::Next& next) {
+          for (size_t p = 0; p < products_.size(); ++p) {
+            const int64_t first = std::max(begin, first_task_[p]);
+            const int64_t last = std::min(end, first_task_[p + 1]);
+            for (int64_t t = first; t < last; ++t) {
+              const int64_t behind = t + 1 < end ? t + 1 : next();
+              multiply(p, t - first_task_[p], tile_of(p, behind), worker);
+            }
+          }
+        };
     pool_.parallel_for(first_task_[products_.size()], grain_, body);
   }
 
@@ -70,15 +72,19 @@ class Region {
     memory += prepared_floats(w, precision, x.count);
   }
 
-  // What comes next in the chunk, the first tile of the next product included.
-  TileBytes tile_behind(size_t p, int64_t first, int64_t tile) const {
+  // Of a task of product `p` or a later one; nothing behind the last task.
+  TileBytes tile_of(size_t p, int64_t task) const {
+    while (p < products_.size() && task >= first_task_[p + 1]) {
+      ++p;
+    }
+    if (p == products_.size()) {
+      return {};
+    }
     const Matrix& w = products_[p].w;
-    return first + tile < w.out || p + 1 == products_.size()
-        ? tile_bytes(w, first + tile)
-        : tile_bytes(products_[p + 1].w, 0);
+    return tile_bytes(w, Cut(w, rows_).first_output(task - first_task_[p]));
   }
 
-  void multiply(size_t p, int64_t number, bool has_next, int worker) {
+  void multiply(size_t p, int64_t number, const TileBytes& ahead, int worker) {
     const Product& product = products_[p];
     const Cut cut(product.w, rows_);
     float* out = workers_ + worker * worker_floats_;
@@ -86,9 +92,7 @@ class Region {
     const TaskRows rows(prepared_[p], nullptr, rows_, cut.row_block(number));
     const int64_t first = cut.first_output(number);
     ProductTask task = make_task(product.w, first, rows, out, memory);
-    if (has_next) {
-      task.ahead = tile_behind(p, first, cut.tile);
-    }
+    task.ahead = ahead;
     multiply_tile(task);
     copy_results(out, cut.tile, first, product.w.out, rows, product.y);
   }

@@ -60,30 +60,29 @@ struct ThreadPool::State {
   int64_t threads = 1;
 
   alignas(64) std::atomic<uint32_t> gate{0};
-  alignas(64) std::atomic<int64_t> next{0};
+  alignas(64) std::atomic<int64_t> taken{0};
   // 1 when the last worker has left a region that was closed over it.
   alignas(64) std::atomic<uint32_t> all_left{0};
 
   bool spins = false;
   std::vector<std::thread> workers;
 
-  struct Chunk {
-    int64_t begin;
-    int64_t size;
-  };
+  using Range = Next::Range;
 
-  // Guided self-scheduling (Polychronopoulos and Kuck, 1987): as many chunks
+  // Guided self-scheduling (Polychronopoulos and Kuck, 1987): as many ranges
   // as there are threads take half of what is left, and so on. Long runs of
   // neighbours first, so that memory is read in order; small ones last, so that
   // all threads end together, and a thread that is late, or shares its
   // processor with another program, leaves its part to the others.
-  Chunk chunk(int64_t number) const {
+  Range range(int64_t number) const {
     int64_t begin = 0;
     int64_t left = (n + grain - 1) / grain; // in grains
     for (;;) {
       const int64_t size = std::max<int64_t>(1, left / (2 * threads));
       if (number < threads || size == 1) {
-        return {(begin + number * size) * grain, size * grain};
+        begin += number * size;
+        return {
+            std::min(begin * grain, n), std::min((begin + size) * grain, n)};
       }
       number -= threads;
       begin += threads * size;
@@ -91,13 +90,16 @@ struct ThreadPool::State {
     }
   }
 
-  void take_chunks(int worker) {
-    for (;;) {
-      const Chunk c = chunk(next.fetch_add(1, std::memory_order_relaxed));
-      if (c.begin >= n) {
-        return;
-      }
-      call(body, c.begin, std::min(c.begin + c.size, n), worker);
+  Range take() {
+    return range(taken.fetch_add(1, std::memory_order_relaxed));
+  }
+
+  void take_all(int worker) {
+    Range here = take();
+    while (here.begin < n) {
+      Next next(this, n);
+      call(body, here.begin, here.end, worker, next);
+      here = next.range();
     }
   }
 
@@ -129,7 +131,7 @@ struct ThreadPool::State {
         continue;
       }
       last = seen & kRegion;
-      take_chunks(worker);
+      take_all(worker);
       const uint32_t before = gate.fetch_sub(1, std::memory_order_acq_rel);
       if (!(before & kOpen) && (before & kInside) == 1) {
         all_left.store(1, std::memory_order_release);
@@ -139,7 +141,7 @@ struct ThreadPool::State {
   }
 
   void open() {
-    next.store(0, std::memory_order_relaxed);
+    taken.store(0, std::memory_order_relaxed);
     all_left.store(0, std::memory_order_relaxed);
     const uint32_t region =
         (gate.load(std::memory_order_relaxed) & kRegion) + kOneRegion;
@@ -164,6 +166,14 @@ struct ThreadPool::State {
     }
   }
 };
+
+const ThreadPool::Next::Range& ThreadPool::Next::range() {
+  if (state_ != nullptr && !taken_) {
+    range_ = state_->take();
+    taken_ = true;
+  }
+  return range_;
+}
 
 ThreadPool::ThreadPool(int threads)
     : threads_(threads), state_(std::make_unique<State>()) {
@@ -211,7 +221,8 @@ void ThreadPool::run(
   }
   grain = std::max<int64_t>(grain, 1);
   if (threads_ == 1 || n <= grain) {
-    function(body, 0, n, 0);
+    Next none(nullptr, n);
+    function(body, 0, n, 0, none);
     return;
   }
   State& state = *state_;
@@ -220,7 +231,7 @@ void ThreadPool::run(
   state.n = n;
   state.grain = grain;
   state.open();
-  state.take_chunks(0);
+  state.take_all(0);
   state.close();
 }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 
 namespace mlx_flash {
 
@@ -23,10 +24,16 @@ class ThreadPool {
     return threads_;
   }
 
-  // Calls body(begin, end, worker) so that the ranges cover [0, n) once.
-  // Ranges are multiples of `grain` (the last may be shorter). `worker` is
-  // below threads(). Which worker runs which range is not defined, so results
-  // must not depend on it. Returns when all are done. `body` must not throw.
+  // Where the calling worker's next range begins, or n if there is none: for a
+  // body that fetches ahead of what it computes. Asking for it takes the range,
+  // and others can no longer have it, so ask near the end.
+  class Next;
+
+  // Calls body(begin, end, worker) or body(begin, end, worker, next) so that
+  // the ranges cover [0, n) once. Ranges are multiples of `grain` (the last may
+  // be shorter). `worker` is below threads(). Which worker runs which range is
+  // not defined, so results must not depend on it. Returns when all are done.
+  // `body` must not throw.
   template <typename Body>
   void parallel_for(int64_t n, int64_t grain, const Body& body) {
     run(n, grain, &call<Body>, &body);
@@ -35,12 +42,22 @@ class ThreadPool {
  private:
   void stop();
 
-  using Call =
-      void (*)(const void* body, int64_t begin, int64_t end, int worker);
+  using Call = void (*)(
+      const void* body,
+      int64_t begin,
+      int64_t end,
+      int worker,
+      Next& next);
 
   template <typename Body>
-  static void call(const void* body, int64_t begin, int64_t end, int worker) {
-    (*static_cast<const Body*>(body))(begin, end, worker);
+  static void
+  call(const void* body, int64_t begin, int64_t end, int worker, Next& next) {
+    if constexpr (
+        std::is_invocable_v<const Body&, int64_t, int64_t, int, Next&>) {
+      (*static_cast<const Body*>(body))(begin, end, worker, next);
+    } else {
+      (*static_cast<const Body*>(body))(begin, end, worker);
+    }
   }
 
   void run(int64_t n, int64_t grain, Call call, const void* body);
@@ -48,6 +65,29 @@ class ThreadPool {
   struct State;
   const int threads_;
   std::unique_ptr<State> state_;
+};
+
+class ThreadPool::Next {
+ public:
+  int64_t operator()() {
+    return range().begin;
+  }
+
+ private:
+  friend class ThreadPool;
+
+  struct Range {
+    int64_t begin;
+    int64_t end;
+  };
+
+  // Without a state there is no next range.
+  Next(State* state, int64_t n) : state_(state), range_{n, n} {}
+
+  const Range& range(); // taken once
+  State* const state_;
+  Range range_;
+  bool taken_ = false;
 };
 
 } // namespace mlx_flash

@@ -51,6 +51,40 @@ TEST_CASE("thread pool: ranges cover everything once, in multiples of grain") {
   }
 }
 
+TEST_CASE("thread pool: a body can know where its worker goes on") {
+  constexpr int64_t kNotAsked = -1;
+  const uint64_t seed = 2;
+  CAPTURE(seed);
+  Rng rng(seed);
+  for (const int threads : {1, 2, 3, 7}) {
+    ThreadPool pool(threads);
+    for (int round = 0; round < 300; ++round) {
+      const auto n = static_cast<int64_t>(rng.below(200)) + 1;
+      const auto grain = static_cast<int64_t>(rng.below(5)) + 1;
+      const uint64_t asked = rng.next(); // who asks: a bit for each range
+      std::vector<int> visits(static_cast<size_t>(n));
+      std::vector<int64_t> told(static_cast<size_t>(threads), kNotAsked);
+      std::atomic<int> bad{0};
+      pool.parallel_for(
+          n,
+          grain,
+          [&](int64_t begin, int64_t end, int worker, ThreadPool::Next& next) {
+            int64_t& expected = told[static_cast<size_t>(worker)];
+            bad += expected != kNotAsked && expected != begin;
+            expected = (asked >> begin % 64) & 1 ? next() : kNotAsked;
+            bad += expected != kNotAsked && expected != next();
+            for (int64_t i = begin; i < end; ++i) {
+              ++visits[static_cast<size_t>(i)];
+            }
+          });
+      CHECK(bad == 0);
+      CHECK(std::ranges::all_of(visits, [](int v) { return v == 1; }));
+      CHECK(std::ranges::all_of(
+          told, [&](int64_t t) { return t == kNotAsked || t == n; }));
+    }
+  }
+}
+
 TEST_CASE("thread pool: what is no longer than the grain runs on the caller") {
   ThreadPool pool(3);
   const auto caller = std::this_thread::get_id();
