@@ -69,13 +69,6 @@ struct HeadPage {
   int64_t lines() const {
     return kv.head_numbers() / kKvLanes;
   }
-  // The line of the next page to fetch when line `i` of this one is read.
-  const Number* next_line(int64_t i) const {
-    const auto line = static_cast<uint64_t>(i); // shifts without corrections
-    const auto stream = static_cast<int64_t>(line % kStreams);
-    const auto place = static_cast<int64_t>(line / kStreams);
-    return next + (stream * (lines() / kStreams) + place) * kKvLanes;
-  }
 };
 
 HWY_INLINE Floats load_numbers(const float* from) {
@@ -94,7 +87,31 @@ HWY_INLINE void fetch(const Number* line) {
   }
 }
 
-// sum[r][..] += x[r][k] * numbers k of kLanesAtOnce lanes, for k below `n`.
+// sum[r][..] += factor k of row r * the numbers of a line.
+template <int kRows, class Number>
+HWY_INLINE void add_line(
+    const float* const (&x)[kRows],
+    int64_t k,
+    const Number* line,
+    Floats (&sum)[kRows][kVectorsAtOnce]) {
+  Floats v[kVectorsAtOnce];
+  HWY_UNROLL(8)
+  for (int c = 0; c < kVectorsAtOnce; ++c) {
+    v[c] = load_numbers(line + c * kLanes);
+  }
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    const Floats factor = hn::Set(kFloats, x[r][k]);
+    HWY_UNROLL(8)
+    for (int c = 0; c < kVectorsAtOnce; ++c) {
+      sum[r][c] = hn::MulAdd(v[c], factor, sum[r][c]);
+    }
+  }
+}
+
+// sum[r][..] += x[r][k] * line k from `place` on, for k below `n`: a line of
+// each stream after the other, since additions to addresses take the units that
+// multiply.
 template <int kRows, class Page>
 HWY_INLINE void add_products(
     const float* const (&x)[kRows],
@@ -104,25 +121,32 @@ HWY_INLINE void add_products(
     Floats (&sum)[kRows][kVectorsAtOnce]) {
   const typename Page::Number* numbers = page.numbers + place;
   const int64_t line = place / kKvLanes;
-  const int64_t near = line + n + kNearLines <= page.lines() ? kNearLines : 0;
-  for (int64_t k = 0; k < n; ++k) {
-    if constexpr (Page::kFetches) {
-      fetch<2>(page.next_line(line + k));
-      fetch<1>(numbers + (k + near) * kKvLanes);
-    }
-    Floats v[kVectorsAtOnce];
-    HWY_UNROLL(8)
-    for (int c = 0; c < kVectorsAtOnce; ++c) {
-      v[c] = load_numbers(numbers + k * kKvLanes + c * kLanes);
-    }
-    HWY_UNROLL(8)
-    for (int r = 0; r < kRows; ++r) {
-      const Floats factor = hn::Set(kFloats, x[r][k]);
-      HWY_UNROLL(8)
-      for (int c = 0; c < kVectorsAtOnce; ++c) {
-        sum[r][c] = hn::MulAdd(v[c], factor, sum[r][c]);
+  const auto* near = numbers;
+  const auto* next = page.next;
+  const int64_t apart = page.lines() / kStreams * kKvLanes;
+  if constexpr (Page::kFetches) {
+    near += line + n + kNearLines <= page.lines() ? kNearLines * kKvLanes : 0;
+    next += line / kStreams * kKvLanes;
+  }
+  int64_t k = 0;
+  for (; k + kStreams <= n; k += kStreams) {
+    HWY_UNROLL(4)
+    for (int64_t s = 0; s < kStreams; ++s) {
+      if constexpr (Page::kFetches) {
+        fetch<2>(next + s * apart);
+        fetch<1>(near + s * kKvLanes);
       }
+      add_line(x, k + s, numbers + s * kKvLanes, sum);
     }
+    numbers += kStreams * kKvLanes;
+    if constexpr (Page::kFetches) {
+      near += kStreams * kKvLanes;
+      next += kKvLanes;
+    }
+  }
+  for (; k < n; ++k) {
+    add_line(x, k, numbers, sum);
+    numbers += kKvLanes;
   }
 }
 

@@ -22,8 +22,7 @@ enum class KvType : uint8_t { f32, f16 };
 inline constexpr int64_t kKvPageTokens = 64;
 
 // Positions of keys, or columns of values, that are neighbours in memory: a
-// cache line in f16. Attention then reads a page from end to end, which
-// hardware prefetchers follow.
+// cache line in f16. Attention then reads a page from end to end.
 inline constexpr int64_t kKvLanes = 32;
 
 // Keys and values of one layer. A page holds for each KV head
