@@ -156,25 +156,28 @@ mx::array CpuOps::attention(
   const int64_t q_width = shape.heads * shape.kv.head_dim;
   const int64_t kv_width = shape.kv.kv_heads * shape.kv.head_dim;
   mx::array out = new_result(q.shape());
-  std::vector<std::vector<std::byte*>> pages; // of each segment
-  pages.reserve(batch.segments.size());
-  attention_rows_.clear();
+  pages_.clear();
   for (const Segment& segment : batch.segments) {
-    pages.push_back(paged.pages(segment.sequence, layer));
+    paged.append_pages(segment.sequence, layer, pages_);
+  }
+  attention_rows_.clear();
+  std::byte* const* pages = pages_.data();
+  for (const Segment& segment : batch.segments) {
     for (int i = 0; i < segment.rows; ++i) {
       const int64_t row = segment.first_row + i;
       kernels::append_kv(
           shape.kv,
-          pages.back().data(),
+          pages,
           segment.start + i,
           floats_of(k) + row * kv_width,
           floats_of(v) + row * kv_width);
       attention_rows_.push_back(
           {floats_of(q) + row * q_width,
            out.data<float>() + row * q_width,
-           pages.back().data(),
+           pages,
            segment.start + i + 1});
     }
+    pages += paged.page_count(segment.sequence);
   }
   kernels::attention(pool_, scratch_, shape, attention_rows_);
   return out;

@@ -89,6 +89,7 @@ class CpuOps : public Ops {
   ExpertPass pass_;
   std::vector<ExpertPass::Present> present_;
   Angles angles_; // of the last call
+  std::vector<std::byte*> pages_; // of each segment, one after the other
   std::vector<kernels::AttentionRow> attention_rows_;
 };
 

@@ -64,13 +64,18 @@ bool PagedKvCache::reserve(int sequence, int length) {
   return true;
 }
 
-std::vector<std::byte*> PagedKvCache::pages(int sequence, int layer) const {
-  std::vector<std::byte*> pages;
+size_t PagedKvCache::page_count(int sequence) const {
+  return sequences_[sequence].pages.size();
+}
+
+void PagedKvCache::append_pages(
+    int sequence,
+    int layer,
+    std::vector<std::byte*>& pages) const {
   for (const uint32_t page : sequences_[sequence].pages) {
     pages.push_back(
         memory_.data() + page * page_bytes_ + layer * layout_.page_bytes());
   }
-  return pages;
 }
 
 } // namespace mlx_flash::ops

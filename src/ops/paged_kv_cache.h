@@ -28,8 +28,10 @@ class PagedKvCache : public KvCache {
     return layout_;
   }
 
-  // The pages of `sequence` in `layer`, in the order of positions.
-  std::vector<std::byte*> pages(int sequence, int layer) const;
+  size_t page_count(int sequence) const;
+  // Appends the pages of `sequence` in `layer`, in the order of positions.
+  void append_pages(int sequence, int layer, std::vector<std::byte*>& pages)
+      const;
 
   std::span<std::byte> memory() const override {
     return memory_.span();
