@@ -141,7 +141,7 @@ CheckpointWeights::CheckpointWeights(
       checksums_(checksums),
       budget_(budget),
       arena_bytes_(arena_bytes),
-      dense_left_(dense_bytes(checkpoint, layout)) {}
+      dense_left_(dense_tensors_bytes(checkpoint, layout)) {}
 
 const TensorInfo& CheckpointWeights::take(const std::string& name) {
   taken_.insert(name);

@@ -213,6 +213,32 @@ TEST_CASE("weights: what one allocation had no room for lies in the next") {
   big.loading->weights.finish();
 }
 
+TEST_CASE("weights: the plan has a large page for the end of every arena") {
+  for (const uint64_t arena_bytes : {4ul << 10, 64ul << 10, kBigBytes}) {
+    CAPTURE(arena_bytes);
+    BigLoading big(arena_bytes);
+    Loading& of = *big.loading;
+    uint64_t arenas = 0;
+    const std::byte* end = nullptr;
+    for (const TensorInfo& tensor : of.checkpoint.tensors()) {
+      if (tensor.shape.size() != 2 || of.layout.is_expert_tensor(tensor.name)) {
+        continue;
+      }
+      const std::string module =
+          tensor.name.substr(0, tensor.name.rfind(".weight"));
+      const auto memory = take_linear(of, module).span();
+      arenas += memory.data() < end || memory.data() >= end + 64 ? 1 : 0;
+      end = memory.data() + memory.size();
+    }
+    of.weights.finish();
+    CHECK(arenas > 1);
+    CHECK(
+        dense_bytes(of.checkpoint, of.layout, arena_bytes) >=
+        dense_tensors_bytes(of.checkpoint, of.layout) +
+            arenas * kLargePageBytes);
+  }
+}
+
 TEST_CASE("weights: large pages are asked for") {
   if (!can_hint_large_pages()) {
     return;

@@ -189,19 +189,29 @@ uint64_t dense_tensor_bytes(const TensorInfo& tensor) {
   return round_up(bytes, 64) + kOverhead;
 }
 
-uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout) {
+uint64_t dense_tensors_bytes(
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout) {
   uint64_t total = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     if (!layout.is_expert_tensor(tensor.name)) {
       total += dense_tensor_bytes(tensor);
     }
   }
-  if (total <= kDenseArenaBytes) {
+  return total;
+}
+
+uint64_t dense_bytes(
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout,
+    uint64_t arena_bytes) {
+  const uint64_t total = dense_tensors_bytes(checkpoint, layout);
+  if (total <= arena_bytes) {
     return total;
   }
   // A tensor that does not fit the rest of an arena leaves a page half used.
   // Two arenas that follow each other hold more than the bytes of one.
-  const uint64_t most_arenas = 2 * div_up(total, kDenseArenaBytes);
+  const uint64_t most_arenas = 2 * div_up(total, arena_bytes);
   return total + most_arenas * kLargePageBytes;
 }
 

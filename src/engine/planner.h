@@ -65,12 +65,18 @@ uint64_t kv_bytes(
     kernels::KvType type,
     uint64_t context_tokens);
 
-// Memory of a dense tensor once loaded.
+// Memory of a dense tensor once loaded, and of all of them.
 uint64_t dense_tensor_bytes(const TensorInfo& tensor);
+uint64_t dense_tensors_bytes(
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout);
 // They lie in arenas of at most so many bytes, side by side.
 inline constexpr uint64_t kDenseArenaBytes = 1 << 30;
-// Memory of all of them, with what large pages add at the ends of arenas.
-uint64_t dense_bytes(const Checkpoint& checkpoint, const ExpertLayout& layout);
+// With what large pages add at the ends of arenas.
+uint64_t dense_bytes(
+    const Checkpoint& checkpoint,
+    const ExpertLayout& layout,
+    uint64_t arena_bytes = kDenseArenaBytes);
 
 int resolved_threads(int requested);
 

@@ -15,8 +15,8 @@
 #include "mlx_flash/verify.h"
 #include "platform/temp_folder.h"
 #include "storage/expert_layout.h"
-#include "storage/test_forwarding_reader.h"
 #include "storage/memory_reader.h"
+#include "storage/test_forwarding_reader.h"
 
 using namespace mlx_flash;
 
@@ -278,6 +278,28 @@ TEST_CASE("invariant 4: an error reaches those who needed the bytes alone") {
     shared += e.engine->stats().steps - steps == 4 ? 1 : 0;
   }
   CHECK(shared == 3);
+}
+
+TEST_CASE("engine: a step that failed adds no seconds to the next one's") {
+  constexpr std::chrono::milliseconds kHeldUp(300);
+  FaultyEngine e;
+  const auto first = e.engine->new_session();
+  const auto second = e.engine->new_session();
+  e.disk->set_faults(with(&FaultPlan::io_error, 1, 1));
+  e.gate->close();
+  User failing(*first, kPrompt);
+  e.gate->wait_for_visitor();
+  e.disk->set_faults(FaultPlan{}); // from the next step on
+  User other(*second, std::vector<TokenId>{900, 901, 902});
+  std::this_thread::sleep_for(kHeldUp);
+  e.gate->open();
+  failing.join();
+  other.join();
+  CHECK(failing.error().find("offset") != std::string::npos);
+  CHECK(other.error() == "");
+  const Stats stats = e.engine->stats();
+  CHECK(stats.prefill_seconds > 0);
+  CHECK(stats.prefill_seconds < std::chrono::duration<double>(kHeldUp).count());
 }
 
 // The file is cut short behind the engine's back.
