@@ -71,6 +71,8 @@ function(mlx_flash_module folder)
     add_executable(${folder}_bench ${benches})
     target_link_libraries(${folder}_bench PRIVATE ${target} ${ARG_PRIVATE_DEPS}
       benchmark::benchmark benchmark::benchmark_main)
+    target_compile_definitions(${folder}_bench PRIVATE
+      MLX_FLASH_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
     # A smoke run of every benchmark, so that none rots.
     add_test(NAME ${folder}_bench_smoke
       COMMAND ${folder}_bench --benchmark_min_time=0.001)
