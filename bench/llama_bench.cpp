@@ -1,6 +1,6 @@
-// Measures llama.cpp through its public API, phase by phase: load, a context of
-// `--depth` random tokens, a prompt of `-p` more, and `-n` tokens decoded one
-// by one. Prints one JSON object a line, each as soon as its phase is over:
+// Measures llama.cpp through its public API, phase by phase: load, a prompt of
+// `-p` random tokens, and `-n` tokens decoded one by one. Prints one JSON
+// object a line, each as soon as its phase is over:
 //
 //   {"phase": "prefill", "seconds": 1.25, "tokens": 128, "bytes_read": 0,
 //    "major_faults": 0}
@@ -30,16 +30,16 @@ struct Options {
   std::string model;
   int prompt = 0;
   int decode = 0;
-  int depth = 0;
   int threads = 2;
   int seed = 1;
   bool repack = true;
   bool mmap = true;
+  bool flash_attention = true;
 };
 
 constexpr const char* kUsage =
-    "llama_bench -m FILE.gguf [-p N] [-n N] [--depth N] [-t THREADS]\n"
-    "            [--repack on|off] [--mmap on|off] [--seed N]\n";
+    "llama_bench -m FILE.gguf [-p N] [-n N] [-t THREADS] [--seed N]\n"
+    "            [--repack on|off] [--mmap on|off] [--flash-attention on|off]\n";
 
 int number(const std::string& flag, const std::string& text) {
   char* end = nullptr;
@@ -64,8 +64,6 @@ void set(Options& options, const std::string& flag, const std::string& value) {
     options.prompt = number(flag, value);
   } else if (flag == "-n") {
     options.decode = number(flag, value);
-  } else if (flag == "--depth") {
-    options.depth = number(flag, value);
   } else if (flag == "-t") {
     options.threads = std::max(number(flag, value), 1);
   } else if (flag == "--seed") {
@@ -74,6 +72,8 @@ void set(Options& options, const std::string& flag, const std::string& value) {
     options.repack = on_or_off(flag, value);
   } else if (flag == "--mmap") {
     options.mmap = on_or_off(flag, value);
+  } else if (flag == "--flash-attention") {
+    options.flash_attention = on_or_off(flag, value);
   } else {
     throw std::invalid_argument(flag + ": is no option");
   }
@@ -152,10 +152,13 @@ class Run {
       throw std::runtime_error(options.model + ": llama.cpp cannot load it");
     }
     llama_context_params params = llama_context_default_params();
-    params.n_ctx = options.depth + options.prompt + options.decode + 1;
+    params.n_ctx = options.prompt + options.decode + 1;
     params.n_threads = params.n_threads_batch = options.threads;
     params.n_outputs_max = 1; // no buffer for logits that nobody asks for
     params.no_perf = true;
+    params.flash_attn_type = options.flash_attention
+        ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+        : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     context_ = llama_init_from_model(model_, params);
     if (context_ == nullptr) {
       throw std::runtime_error("llama.cpp cannot make a context");
@@ -173,11 +176,11 @@ class Run {
   }
 
   // Reads `count` random tokens, in batches as large as llama.cpp's default.
-  void read(const char* name, int count) {
+  void read(int count) {
     if (count == 0) {
       return;
     }
-    const Phase phase(name);
+    const Phase phase("prefill");
     const int batch = static_cast<int>(llama_n_batch(context_));
     for (int done = 0; done < count; done += batch) {
       step(std::min(batch, count - done));
@@ -238,8 +241,7 @@ int main(int count, char** words) {
     llama_log_set(print_warnings, nullptr);
     llama_backend_init();
     Run run(options);
-    run.read("depth", options.depth);
-    run.read("prefill", options.prompt);
+    run.read(options.prompt);
     run.decode(options.decode);
     return 0;
   } catch (const std::invalid_argument& error) {

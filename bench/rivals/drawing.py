@@ -64,11 +64,19 @@ def machine_table(summaries):
 
 
 def versions(summaries):
+    """What each engine's lines are of: which lines, where they differ."""
     found = {}
-    for _, _, answers in summaries:
+    for number, (_, _, answers) in enumerate(summaries, 1):
         for answer in answers:
-            found.setdefault(title(answer.engine), {})[answer.version] = None
-    return "; ".join(f"{engine}: {', '.join(used)}" for engine, used in found.items())
+            found.setdefault(title(answer.engine), {}).setdefault(answer.version, []).append(str(number))
+    return "; ".join(f"{engine}: {versions_of(lines)}" for engine, lines in found.items())
+
+
+def versions_of(lines):
+    """lines: {version: its lines}"""
+    if len(lines) == 1:
+        return next(iter(lines))
+    return ", ".join(f"{version} in line{'s' * (len(of) > 1)} {' '.join(of)}" for version, of in lines.items())
 
 
 def table(summaries):

@@ -340,6 +340,30 @@ peers.main(["run", "--case", "ttft"])
             self.assertEqual(process.stdout.read(), "put back\n")
             self.assertEqual(process.wait(10), 143)
 
+    def test_a_row_names_the_commit_and_whether_sources_differ_from_it(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(peers, "ROOT", pathlib.Path(folder)):
+            def git(*words):
+                subprocess.run(["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True,
+                               capture_output=True)
+
+            def write(name, text):
+                path = pathlib.Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+
+            self.assertEqual(peers.commit(), "unknown")
+            git("init")
+            write("source.cpp", "1")
+            write("bench/results/a.csv", "1")
+            git("add", ".")
+            git("commit", "-m", "first")
+            name = peers.commit()
+            self.assertRegex(name, "^[0-9a-f]{7,}$")
+            write("bench/results/a.csv", "2")  # what a session itself appends to
+            self.assertEqual(peers.commit(), name)
+            write("source.cpp", "2")
+            self.assertEqual(peers.commit(), f"{name}-dirty")
+
     def test_wrong_use_is_one_line(self):
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)

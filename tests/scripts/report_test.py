@@ -108,6 +108,12 @@ class Drawing(unittest.TestCase):
         self.assertEqual(lines[6:], [
             "", "mlx-flash: mlx-flash 1.0; llama.cpp: llama.cpp 1.0; BigMoeOnEdge (serial): bigmoe 1.0."])
 
+    def test_lines_of_other_versions_are_told(self):
+        rows = [row("mlx-flash", 3.0), row("llama.cpp", 1.0), row("mlx-flash", 4.0, memory="4GB", version="mlx-flash 2.0"),
+                row("llama.cpp", 1.0, memory="4GB"), row("mlx-flash", 5.0, memory="12GB", version="mlx-flash 2.0")]
+        self.assertIn("\nmlx-flash: mlx-flash 2.0 in lines 1 3, mlx-flash 1.0 in line 2; llama.cpp: llama.cpp 1.0.",
+                      drawing.table(summaries(rows)))
+
     def test_a_run_that_failed_is_told_beside_those_that_did_not(self):
         rows = [row("mlx-flash", 3.0), *[row("mlx-flash", "", note="killed: out of memory")] * 2]
         told = "3.00 tok/s (2 of 3 failed: killed: out of memory)"
