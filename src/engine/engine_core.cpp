@@ -372,6 +372,17 @@ uint64_t mlx_transient_bytes() {
   return peak > active ? peak - active : 0;
 }
 
+// Steps that only decode take no memory that the one before did not, but for
+// keys and values, so it is looked at once in so many: looking is a system
+// call, and they make no other.
+constexpr uint64_t kStepsBetweenSamples = 64;
+
+bool is_time_to_sample(const Stats& before, const Stats& now) {
+  const bool only_decoded =
+      now.steps > before.steps && now.prompt_steps == before.prompt_steps;
+  return !only_decoded || now.steps % kStepsBetweenSamples == 0;
+}
+
 // What was looked up and read between the two, where that was no prompt's.
 void count_decoding(const Stats& before, Stats& now) {
   now.decode_expert_hits = before.decode_expert_hits;
@@ -385,8 +396,9 @@ void count_decoding(const Stats& before, Stats& now) {
 }
 
 void log_step(const Stats& before, const Stats& now) {
-  if (now.steps == before.steps) {
-    return; // a session was opened or closed
+  if (now.steps == before.steps ||
+      !log::logger().should_log(spdlog::level::debug)) {
+    return; // a session was opened or closed, or nobody wants to know
   }
   log::debug(
       "[step] {} prompt and {} decoded tokens, {} experts present, {} read "
@@ -402,7 +414,9 @@ void log_step(const Stats& before, const Stats& now) {
 } // namespace
 
 void EngineCore::publish(const Machine& machine, const Stats& work) {
-  memory_watch_.sample(mlx_transient_bytes());
+  if (is_time_to_sample(stats_, work)) { // that only this thread writes
+    memory_watch_.sample(mlx_transient_bytes());
+  }
   Stats stats = work;
   if (machine.bank) {
     stats.expert_hits = machine.bank->hits();
@@ -429,6 +443,7 @@ Stats EngineCore::stats() const {
   stats.slots = plan_.slots;
   stats.budget_bytes = plan_.budget_bytes;
   stats.planned_bytes = plan_.planned_bytes;
+  memory_watch_.sample();
   stats.peak_bytes = memory_watch_.peak_bytes();
   stats.threads = resolved_threads(options_.threads);
   stats.precision = precision_name(options_);

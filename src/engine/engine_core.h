@@ -82,7 +82,7 @@ class EngineCore {
   GenerationDefaults defaults_;
   std::optional<ChecksumTable> checksums_;
 
-  MemoryWatch memory_watch_; // sampled by the engine thread
+  mutable MemoryWatch memory_watch_;
   mutable std::mutex stats_mutex_;
   Stats stats_;
   // Calls in flight; sessions wait for theirs, so this bounds the queue too.

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "base/clock.h"
@@ -299,6 +301,30 @@ TEST_CASE("engine: a step reads an expert once, for all rows that chose it") {
   CHECK(few.expert_misses == enough.expert_misses);
   CHECK(few.expert_hits == enough.expert_hits);
   CHECK(few.bytes_read_demand == enough.bytes_read_demand);
+}
+
+TEST_CASE("engine: a step that only decodes reads no file") {
+  const auto read_calls = [] {
+    uint64_t calls = 0;
+    std::ifstream file("/proc/self/io");
+    for (std::string name; file >> name && name != "syscr:";) {
+    }
+    file >> calls;
+    return calls;
+  };
+  EngineOptions options = demo();
+  options.slots.reset();
+  options.resident = true;
+  const auto engine = Engine::open(options);
+  const auto session = engine->new_session();
+  session->generate(kPrompt, greedy(1));
+  const uint64_t before = read_calls();
+  session->rewind(kPrompt.size() - 1);
+  GenerationOptions many = greedy(100);
+  many.ignore_eos = true;
+  session->generate(std::vector<TokenId>{416}, many);
+  CHECK(engine->stats().decode_tokens == 99);
+  CHECK(read_calls() - before < 20);
 }
 
 TEST_CASE("engine: seconds are those in which there was work") {

@@ -54,7 +54,11 @@ void MemoryWatch::sample(uint64_t transient_bytes) {
 }
 
 void MemoryWatch::include(uint64_t bytes) {
-  peak_bytes_ = std::max(peak_bytes_.load(std::memory_order_relaxed), bytes);
+  uint64_t peak = peak_bytes();
+  while (bytes > peak &&
+         !peak_bytes_.compare_exchange_weak(
+             peak, bytes, std::memory_order_relaxed)) {
+  }
 }
 
 MemoryFollower::MemoryFollower() : thread_([this] { follow(); }) {}

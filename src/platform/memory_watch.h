@@ -7,8 +7,7 @@
 // not seen, so whoever knows of such memory says so. The proof that the budget
 // is kept is a run in a memory cgroup of that size.
 //
-// Thread rule: sample() and include() from one thread at a time; the rest from
-// any.
+// Thread rule: all from any thread.
 #pragma once
 
 #include <atomic>

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <thread>
+#include <vector>
 
 #include "base/aligned_buffer.h"
 
@@ -38,6 +39,24 @@ TEST_CASE("memory watch: what another watch has seen counts") {
   watch.include(1ull << 40);
   watch.include(1);
   CHECK(watch.peak_bytes() == 1ull << 40);
+}
+
+TEST_CASE("memory watch: several threads may tell at once") {
+  constexpr uint64_t kThreads = 4;
+  constexpr uint64_t kEach = 10'000;
+  MemoryWatch watch;
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&watch, t] {
+      for (uint64_t i = 1; i <= kEach; ++i) {
+        watch.include(i * kThreads + t);
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  CHECK(watch.peak_bytes() == kEach * kThreads + kThreads - 1);
 }
 
 TEST_CASE("memory follower: sees what stays for some milliseconds") {
