@@ -51,8 +51,8 @@ inline constexpr int64_t kDirectQueries =
 // level: from the second, or from memory where no page came before. Who reads a
 // line again, for more queries or with shorter vectors, fetches again, which is
 // as fast as deciding.
-inline constexpr int64_t kStreams = 4; // a power of two
-inline constexpr int64_t kNearLines = kKvPageTokens;
+inline constexpr int64_t kStreams = 4;
+inline constexpr int64_t kNearLines = 64;
 
 // One head of a page: of the context, whose next page is fetched meanwhile, or
 // a copy in f32.

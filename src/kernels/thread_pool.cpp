@@ -7,6 +7,7 @@
 #include <chrono>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -168,9 +169,8 @@ struct ThreadPool::State {
 };
 
 const ThreadPool::Next::Range& ThreadPool::Next::range() {
-  if (state_ != nullptr && !taken_) {
-    range_ = state_->take();
-    taken_ = true;
+  if (State* state = std::exchange(state_, nullptr)) {
+    range_ = state->take();
   }
   return range_;
 }

@@ -84,10 +84,10 @@ class ThreadPool::Next {
   // Without a state there is no next range.
   Next(State* state, int64_t n) : state_(state), range_{n, n} {}
 
-  const Range& range(); // taken once
-  State* const state_;
+  const Range& range();
+
+  State* state_; // until the range is taken
   Range range_;
-  bool taken_ = false;
 };
 
 } // namespace mlx_flash
