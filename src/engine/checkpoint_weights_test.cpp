@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <span>
 
 #include "base/error.h"
 #include "base/read_file.h"
@@ -60,16 +61,20 @@ const char* const kAttentionLinears[] = {
     "model.layers.0.self_attn.v_proj",
     "model.layers.0.self_attn.o_proj"};
 
+// Whether `memory` begins where what ends at `end` left off, but for alignment.
+bool lies_behind(const std::byte* end, std::span<const std::byte> memory) {
+  return memory.data() >= end && memory.data() < end + 64;
+}
+
 void check_that_attention_lies_together(Loading& loading) {
   const std::byte* end = nullptr;
   for (const char* name : kAttentionLinears) {
     CAPTURE(name);
-    const auto memory = take_linear(loading, name);
+    const auto memory = take_linear(loading, name).span();
     if (end) {
-      CHECK(memory.data() >= end);
-      CHECK(memory.data() < end + 64);
+      CHECK(lies_behind(end, memory));
     }
-    end = memory.data() + memory.span().size();
+    end = memory.data() + memory.size();
   }
 }
 
@@ -165,8 +170,7 @@ TEST_CASE("weights: several allocations hold the same bytes as one") {
       CHECK(
           (b.data() >= other.data() + other.size() ||
            other.data() >= b.data() + b.size()));
-      const auto gap = b.data() - (other.data() + other.size());
-      behind += gap >= 0 && gap < 64 ? 1 : 0;
+      behind += lies_behind(other.data() + other.size(), b) ? 1 : 0;
     }
   }
   CHECK(found.back().second.span().size() > 4 << 10);
@@ -227,7 +231,7 @@ TEST_CASE("weights: the plan has a large page for the end of every arena") {
       const std::string module =
           tensor.name.substr(0, tensor.name.rfind(".weight"));
       const auto memory = take_linear(of, module).span();
-      arenas += memory.data() < end || memory.data() >= end + 64 ? 1 : 0;
+      arenas += lies_behind(end, memory) ? 0 : 1;
       end = memory.data() + memory.size();
     }
     of.weights.finish();

@@ -10,9 +10,9 @@
 #include "base/align.h"
 #include "base/error.h"
 #include "platform/direct_file.h"
-#include "storage/peak_memory.h"
 #include "storage/tensor_table.h"
 #include "storage/test_model.h"
+#include "storage/test_peak_memory.h"
 
 using namespace mlx_flash;
 

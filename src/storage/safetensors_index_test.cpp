@@ -11,8 +11,8 @@
 
 #include "base/error.h"
 #include "platform/direct_file.h"
-#include "storage/peak_memory.h"
 #include "storage/test_model.h"
+#include "storage/test_peak_memory.h"
 
 using namespace mlx_flash;
 
