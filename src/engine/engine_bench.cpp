@@ -13,7 +13,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "base/align.h"
 #include "base/clock.h"

@@ -372,6 +372,10 @@ uint64_t mlx_transient_bytes() {
   return peak > active ? peak - active : 0;
 }
 
+bool had_no_prompt(const Stats& before, const Stats& now) {
+  return now.prompt_steps == before.prompt_steps;
+}
+
 // Steps that only decode take no memory that the one before did not, but for
 // keys and values, so it is looked at once in so many: looking is a system
 // call, and they make no other.
@@ -379,7 +383,7 @@ constexpr uint64_t kStepsBetweenSamples = 64;
 
 bool is_time_to_sample(const Stats& before, const Stats& now) {
   const bool only_decoded =
-      now.steps > before.steps && now.prompt_steps == before.prompt_steps;
+      now.steps > before.steps && had_no_prompt(before, now);
   return !only_decoded || now.steps % kStepsBetweenSamples == 0;
 }
 
@@ -388,7 +392,7 @@ void count_decoding(const Stats& before, Stats& now) {
   now.decode_expert_hits = before.decode_expert_hits;
   now.decode_expert_misses = before.decode_expert_misses;
   now.decode_bytes_read = before.decode_bytes_read;
-  if (now.prompt_steps == before.prompt_steps) {
+  if (had_no_prompt(before, now)) {
     now.decode_expert_hits += now.expert_hits - before.expert_hits;
     now.decode_expert_misses += now.expert_misses - before.expert_misses;
     now.decode_bytes_read += now.bytes_read_demand - before.bytes_read_demand;
