@@ -34,7 +34,7 @@ struct Options {
   int seed = 1;
   bool repack = true;
   bool mmap = true;
-  bool flash_attention = true;
+  llama_flash_attn_type flash_attention = LLAMA_FLASH_ATTN_TYPE_AUTO;
 };
 
 constexpr const char* kUsage =
@@ -73,7 +73,9 @@ void set(Options& options, const std::string& flag, const std::string& value) {
   } else if (flag == "--mmap") {
     options.mmap = on_or_off(flag, value);
   } else if (flag == "--flash-attention") {
-    options.flash_attention = on_or_off(flag, value);
+    options.flash_attention = on_or_off(flag, value)
+        ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+        : LLAMA_FLASH_ATTN_TYPE_DISABLED;
   } else {
     throw std::invalid_argument(flag + ": is no option");
   }
@@ -156,9 +158,7 @@ class Run {
     params.n_threads = params.n_threads_batch = options.threads;
     params.n_outputs_max = 1; // no buffer for logits that nobody asks for
     params.no_perf = true;
-    params.flash_attn_type = options.flash_attention
-        ? LLAMA_FLASH_ATTN_TYPE_ENABLED
-        : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.flash_attn_type = options.flash_attention;
     context_ = llama_init_from_model(model_, params);
     if (context_ == nullptr) {
       throw std::runtime_error("llama.cpp cannot make a context");
