@@ -53,9 +53,11 @@ BenchMachine describe_machine() {
 
 // The CPU back-end's pages; MLX's operations keep keys and values in bf16.
 uint64_t kv_position_bytes(const PlanFacts& facts, Device device) {
-  const auto type =
-      device == Device::cpu ? facts.kv_type : kernels::KvType::f16;
-  return ops::kv_page_bytes(facts.shape.kv(), type) / ops::kKvPageTokens;
+  const ops::KvShape shape = facts.shape.kv();
+  return device == Device::cpu
+      ? ops::kv_page_bytes(shape, facts.kv_type) / ops::kKvPageTokens
+      : ops::kv_page_bytes(shape, kernels::KvType::f32) / 2 /
+          ops::kKvPageTokens;
 }
 
 double best_of(const std::vector<double>& values) {

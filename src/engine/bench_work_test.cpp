@@ -20,7 +20,7 @@ BenchWork work_in(const std::filesystem::path& folder) {
       checkpoint,
       ExpertLayout(checkpoint),
       shape,
-      ops::kv_page_bytes(shape.kv(), kernels::KvType::f16) /
+      ops::kv_page_bytes(shape.kv(), kernels::KvType::i16) /
           ops::kKvPageTokens);
 }
 
@@ -45,7 +45,7 @@ TEST_CASE("bench work: 4 bits and a tied head, whose matrix is read whole") {
   CHECK(work.dense_bytes == 1'321'984);
   CHECK(work.expert_bytes == 6 * 4 * expert * 9 / 16);
   CHECK(work.expert_bytes == 1'327'104);
-  CHECK(work.kv_bytes == 2 * 6 * 2 * 64 * 2);
+  CHECK(work.kv_bytes == 2 * 6 * 2 * (64 * 2 + 4));
   CHECK(work.row_parameters == 6 * (attention + router + 4 * expert));
   CHECK(work.row_parameters == 3'588'096);
   CHECK(work.head_parameters == head);
@@ -66,7 +66,7 @@ TEST_CASE("bench work: of an embedding that is not the head, one row") {
       2 * (2 * (attention + router) + 4 * norms) + 4 * 64 + 2 * head + 2 * 64);
   CHECK(work.dense_bytes == 118'144);
   CHECK(work.expert_bytes == 2 * 3 * expert * 2);
-  CHECK(work.kv_bytes == 2 * 2 * 1 * 32 * 2);
+  CHECK(work.kv_bytes == 2 * 2 * 1 * (32 * 2 + 4));
   CHECK(work.row_parameters == 2 * (attention + router + 3 * expert));
   CHECK(work.head_parameters == head);
   CHECK(work.attention_flops == 4 * 2 * 4 * 32);

@@ -116,8 +116,9 @@ TEST_CASE("plan: a longer context takes more, by whole pages") {
   CHECK(bytes(65) == 2 * bytes(64));
   // 4 layers, keys and values, 2 heads of 64.
   CHECK(bytes(64) == 64 * 4 * 2 * 2 * 64 * 4);
-  f.kv_type = kernels::KvType::f16;
-  CHECK(bytes(64) == 64 * 4 * 2 * 2 * 64 * 2);
+  f.kv_type = kernels::KvType::i16;
+  // With a scale for each.
+  CHECK(bytes(64) == 64 * 4 * 2 * 2 * (64 * 2 + 4));
 }
 
 TEST_CASE("memory sizes: decimal and binary units, percents, any case") {

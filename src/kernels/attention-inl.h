@@ -1,15 +1,19 @@
 // Attention of a run of queries to one page.
 //
 // The order of operations for each query:
-//   score[p] = scale * sum; sum = key[p][i] * query[i] + sum for each i
-//   most = max(most, all score[p]); factor = exp(old most - most)
-//   weight[p] = exp(score[p] - most)
+//   score[p] = key[p][i] * query[i] + score[p] for each i
+//   most = max(most, scale * all score[p]); factor = 2^(old most - most)
+//   weight[p] = 2^(score[p] * scale - most)
 //   weights[j] = factor * weights[j], then + weight[p] for each p with
 //     p % kWeightSums = j
 //   values[c] = factor * values[c], then + value[p][c] * weight[p] for each p
-// where + of a product is fused on targets that have it. A lane is a position
-// or a column, so neither the size of the vectors nor the other queries take
-// part in it.
+// where + or - of a product is fused on targets that have it. With i16, queries
+// and weights (these times the scales of the values) are integers with a unit,
+// sums are exact, and
+//   score[p] = sum * key's scale[p], scale has the query's unit in it, and
+//   values[c] = sum * unit + factor * values[c]
+// A lane is a position or a column, so neither the size of the vectors nor the
+// other queries take part in it.
 
 #if defined(MLX_FLASH_KERNELS_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_ATTENTION_INL_H_
@@ -18,340 +22,375 @@
 #define MLX_FLASH_KERNELS_ATTENTION_INL_H_
 #endif
 
-#include <limits>
+#include <bit>
 
 #include "kernels/attention_run.h"
-#include "kernels/simd-inl.h"
+#include "kernels/attention_softmax-inl.h"
+#include "kernels/kv_words-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlx_flash::kernels {
 namespace HWY_NAMESPACE {
 
-static_assert(kWeightSums == kSumLanes);
-
-// Queries at once, and vectors of positions or columns: their sums, those
-// vectors and a factor fit the registers.
-inline constexpr int kQueriesAtOnce = kLanes == 16 ? 8
-    : kLanes == 8 || HWY_ARCH_ARM_A64              ? 6
-                                                   : 2;
-inline constexpr int kVectorsAtOnce =
-    kLanes == 16 ? 2 : static_cast<int>(kSumParts);
-inline constexpr int64_t kLanesAtOnce = kVectorsAtOnce * kLanes;
-static_assert(kKvLanes % kLanesAtOnce == 0);
-
-// More queries than so many share a copy of the page in f32; for fewer its
-// numbers are converted each time they are used, by one instruction or by many.
-inline constexpr int64_t kDirectQueries =
-    kLanes >= 8 || HWY_ARCH_ARM_A64 ? 24 : kQueriesAtOnce;
-
-// Attention reads a page from end to end. With each kKvLanes of its numbers,
-// called a line here, it fetches one of the next page into the second-level
-// cache: of that page's quarters in turn, since memory gives several streams
-// faster than one. And the line so many later of its own page into the first
-// level: from the second, or from memory where no page came before. Who reads a
-// line again, for more queries or with shorter vectors, fetches again, which is
-// as fast as deciding.
+// Attention reads a page from end to end, once or several times: for more
+// queries than are answered at once, and for shorter vectors. Meanwhile it
+// fetches the next page into the second-level cache, over all of these times,
+// and its quarters in turn, since memory gives several streams faster than one.
+// And the line so many later of its own page into the first level: from the
+// second, or from memory where no page came before. A line is kKvLanes words.
 inline constexpr int64_t kStreams = 4;
-inline constexpr int64_t kNearLines = 64;
+inline constexpr int64_t kNearLines = 32;
+inline constexpr int64_t kLineBytes = kKvLanes * 4;
 
-// One head of a page: of the context, whose next page is fetched meanwhile, or
-// a copy in f32.
-template <class Stored, bool kOfContext>
+// One head of a page.
 struct HeadPage {
-  using Number = Stored;
-  static constexpr bool kFetches = kOfContext;
-
-  const Number* numbers; // as KvLayout has them
-  const Number* next; // those of the page behind it
   const KvLayout& kv;
-  float* scores; // [queries, kKvPageTokens]
+  const std::byte* words; // as KvLayout has them
+  const std::byte* next; // those of the page behind it
 
   int64_t lines() const {
-    return kv.head_numbers() / kKvLanes;
+    return kv.head_words() / kKvLanes;
+  }
+  // Of keys, behind them of values; of i16.
+  const float* scales() const {
+    return reinterpret_cast<const float*>(words + kv.head_words() * 4);
   }
 };
 
-HWY_INLINE Floats load_numbers(const float* from) {
-  return hn::LoadU(kFloats, from);
-}
-HWY_INLINE Floats load_numbers(const hwy::float16_t* from) {
-  const hn::Rebind<hwy::float16_t, FloatTag> halves;
-  return hn::PromoteTo(kFloats, hn::LoadU(halves, from));
-}
-
-template <int kLevel, class Number>
-HWY_INLINE void fetch(const Number* line) {
-  constexpr int64_t kCacheLine = 64 / sizeof(Number);
-  for (int64_t i = 0; i < kKvLanes; i += kCacheLine) {
-    prefetch<kLevel>(reinterpret_cast<uintptr_t>(line + i));
+template <int kLevel>
+HWY_INLINE void fetch(uintptr_t line) {
+  for (int64_t i = 0; i < kLineBytes; i += 64) {
+    prefetch<kLevel>(line + i);
   }
 }
 
-// sum[r][..] += factor k of row r * the numbers of a line.
-template <int kRows, class Number>
+// How far the next page is fetched: a line of each stream in one of `times`
+// turns. An address: turns may go on behind the page's end.
+struct NextPage {
+  uintptr_t at;
+  int64_t apart; // streams
+  int64_t times; // a power of 2
+  int64_t turn = 0;
+
+  HWY_INLINE void take_turn() {
+    if ((turn++ & (times - 1)) == 0) {
+      HWY_UNROLL(4)
+      for (int64_t s = 0; s < kStreams; ++s) {
+        fetch<2>(at + s * apart);
+      }
+      at += kLineBytes;
+    }
+  }
+};
+
+template <class Kv, int kRows>
+using Sums = typename Kv::Sum[kRows][Kv::kVectors];
+
+// sum[r][..] += word k of row r's factors * the words of a line.
+template <class Kv, int kRows>
 HWY_INLINE void add_line(
-    const float* const (&x)[kRows],
+    const typename Kv::Number* const (&x)[kRows],
     int64_t k,
-    const Number* line,
-    Floats (&sum)[kRows][kVectorsAtOnce]) {
-  Floats v[kVectorsAtOnce];
+    const std::byte* line,
+    Sums<Kv, kRows>& sum) {
+  constexpr int64_t kNumbers = 4 / sizeof(typename Kv::Number);
+  typename Kv::Vector v[Kv::kVectors];
   HWY_UNROLL(8)
-  for (int c = 0; c < kVectorsAtOnce; ++c) {
-    v[c] = load_numbers(line + c * kLanes);
+  for (int c = 0; c < Kv::kVectors; ++c) {
+    v[c] = Kv::load(line + c * kLanes * 4);
   }
   HWY_UNROLL(8)
   for (int r = 0; r < kRows; ++r) {
-    const Floats factor = hn::Set(kFloats, x[r][k]);
+    const typename Kv::Vector factor = Kv::factor(x[r] + k * kNumbers);
     HWY_UNROLL(8)
-    for (int c = 0; c < kVectorsAtOnce; ++c) {
-      sum[r][c] = hn::MulAdd(v[c], factor, sum[r][c]);
+    for (int c = 0; c < Kv::kVectors; ++c) {
+      sum[r][c].add(v[c], factor);
     }
   }
 }
 
-// sum[r][..] += x[r][k] * line k from `place` on, for k below `n`: a line of
-// each stream after the other, since additions to addresses take the units that
-// multiply.
-template <int kRows, class Page>
+// sum[r][..] += word k of x[r] * line k from `word` on, for k below `n`: a line
+// for each stream in one turn of the loop, since additions to addresses take
+// the units that multiply.
+template <class Kv, int kRows>
 HWY_INLINE void add_products(
-    const float* const (&x)[kRows],
+    const typename Kv::Number* const (&x)[kRows],
     int64_t n,
-    const Page& page,
-    int64_t place,
-    Floats (&sum)[kRows][kVectorsAtOnce]) {
-  const typename Page::Number* numbers = page.numbers + place;
-  const int64_t line = place / kKvLanes;
-  const auto* near = numbers;
-  const auto* next = page.next;
-  const int64_t apart = page.lines() / kStreams * kKvLanes;
-  if constexpr (Page::kFetches) {
-    near += line + n + kNearLines <= page.lines() ? kNearLines * kKvLanes : 0;
-    next += line / kStreams * kKvLanes;
-  }
+    const HeadPage& page,
+    int64_t word,
+    NextPage& next_page,
+    Sums<Kv, kRows>& sum) {
+  const std::byte* at = page.words + word * 4;
+  const int64_t end = word / kKvLanes + n;
+  const std::byte* near =
+      end + kNearLines <= page.lines() ? at + kNearLines * kLineBytes : at;
+  NextPage next = next_page;
   int64_t k = 0;
   for (; k + kStreams <= n; k += kStreams) {
+    next.take_turn();
     HWY_UNROLL(4)
     for (int64_t s = 0; s < kStreams; ++s) {
-      if constexpr (Page::kFetches) {
-        fetch<2>(next + s * apart);
-        fetch<1>(near + s * kKvLanes);
-      }
-      add_line(x, k + s, numbers + s * kKvLanes, sum);
+      fetch<1>(reinterpret_cast<uintptr_t>(near + s * kLineBytes));
+      add_line<Kv, kRows>(x, k + s, at + s * kLineBytes, sum);
     }
-    numbers += kStreams * kKvLanes;
-    if constexpr (Page::kFetches) {
-      near += kStreams * kKvLanes;
-      next += kKvLanes;
-    }
+    at += kStreams * kLineBytes;
+    near += kStreams * kLineBytes;
   }
+  next_page = next;
   for (; k < n; ++k) {
-    add_line(x, k, numbers, sum);
-    numbers += kKvLanes;
+    add_line<Kv, kRows>(x, k, at, sum);
+    at += kLineBytes;
   }
 }
 
-// Scores, not yet scaled, of kRows queries from query `q` on, for at least
-// `tokens` positions.
-template <int kRows, class Page>
-HWY_NOINLINE void score_rows(
-    const AttentionRun& run,
-    const Page& page,
-    int64_t tokens,
-    int64_t q) {
-  const float* x[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    x[r] = run.queries[q + r];
-  }
-  for (int64_t p = 0; p < tokens; p += kLanesAtOnce) {
-    Floats sum[kRows][kVectorsAtOnce];
-    HWY_UNROLL(8)
-    for (int r = 0; r < kRows; ++r) {
-      HWY_UNROLL(8)
-      for (int c = 0; c < kVectorsAtOnce; ++c) {
-        sum[r][c] = hn::Zero(kFloats);
-      }
-    }
-    add_products(x, page.kv.head_dim, page, page.kv.key_place(p, 0), sum);
-    HWY_UNROLL(8)
-    for (int r = 0; r < kRows; ++r) {
-      float* to = page.scores + (q + r) * kKvPageTokens + p;
-      HWY_UNROLL(8)
-      for (int c = 0; c < kVectorsAtOnce; ++c) {
-        hn::StoreU(sum[r][c], kFloats, to + c * kLanes);
-      }
-    }
-  }
-}
-
-// values = factor * values + the weighted values of positions `first` to `end`
-// of the page, for kRows queries from query `q` on.
-template <int kRows, class Page>
-HWY_NOINLINE void add_values(
-    const Page& page,
-    const float* factors,
-    int64_t q,
-    int64_t first,
-    int64_t end,
-    const AttentionSums& sums) {
-  const int64_t columns = sums.columns;
-  const float* x[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    x[r] = page.scores + (q + r) * kKvPageTokens + first;
-  }
-  for (int64_t column = 0; column < columns; column += kLanesAtOnce) {
-    float* values = sums.values + q * columns + column;
-    Floats sum[kRows][kVectorsAtOnce];
-    HWY_UNROLL(8)
-    for (int r = 0; r < kRows; ++r) {
-      const Floats factor = hn::Set(kFloats, factors[r]);
-      HWY_UNROLL(8)
-      for (int c = 0; c < kVectorsAtOnce; ++c) {
-        sum[r][c] = hn::Mul(
-            factor, hn::LoadU(kFloats, values + r * columns + c * kLanes));
-      }
-    }
-    const int64_t place = page.kv.value_place(first, column);
-    add_products(x, end - first, page, place, sum);
-    HWY_UNROLL(8)
-    for (int r = 0; r < kRows; ++r) {
-      HWY_UNROLL(8)
-      for (int c = 0; c < kVectorsAtOnce; ++c) {
-        hn::StoreU(sum[r][c], kFloats, values + r * columns + c * kLanes);
-      }
-    }
-  }
-}
-
-// exp(x - most) for x <= most, with a relative error below 2e-7; 0 below
-// exp(-86), which no sum of weights feels, as the largest is 1. NaN for NaN.
-// As exp_lanes() (kernels/simd-inl.h), less what larger arguments need.
-HWY_INLINE Floats exp_below(Floats x, Floats most) {
-  const Floats d = hn::Sub(x, most);
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the last bits.
-  const Floats magic = hn::Set(kFloats, 12582912.0f);
-  const Floats rounded =
-      hn::MulAdd(d, hn::Set(kFloats, 1.44269504088896341f), magic);
-  const Floats n = hn::Sub(rounded, magic);
-  const Floats p = exp_near_zero(d, n);
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(kInts, rounded));
-  const Floats result =
-      hn::BitCast(kFloats, hn::Add(hn::BitCast(kInts, p), exponent));
-  const auto small = hn::Lt(d, hn::Set(kFloats, -86.0f));
-  return hn::IfThenElse(hn::Eq(d, d), hn::IfThenZeroElse(small, result), d);
-}
-
-// Scales the n scores, and makes those behind them up to a whole kWeightSums
-// -inf; returns the largest, or `most` if that is larger.
-HWY_INLINE float scale_scores(float scale, int64_t n, float most, float* x) {
-  const Floats factor = hn::Set(kFloats, scale);
-  const Floats least =
-      hn::Set(kFloats, -std::numeric_limits<float>::infinity());
-  Floats largest = hn::Set(kFloats, most);
-  const int64_t whole = n / kLanes * kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    const Floats score = hn::Mul(factor, hn::LoadU(kFloats, x + i));
-    hn::StoreU(score, kFloats, x + i);
-    largest = hn::Max(score, largest);
-  }
-  for (int64_t i = whole; i < n || i % kWeightSums != 0; i += kLanes) {
-    const auto left = static_cast<size_t>(std::max<int64_t>(n - i, 0));
-    const Floats score = hn::IfThenElse(
-        hn::FirstN(kFloats, left),
-        hn::Mul(factor, hn::LoadU(kFloats, x + i)),
-        least);
-    hn::StoreU(score, kFloats, x + i);
-    largest = hn::Max(score, largest);
-  }
-  return hn::GetLane(hn::MaxOfLanes(kFloats, largest));
-}
-
-// x[p] = exp(x[p] - most), added to factor * weights.
-HWY_INLINE void
-weigh_scores(float most, float factor, int64_t n, float* x, float* weights) {
-  const Floats m = hn::Set(kFloats, most);
-  for (int64_t p = 0; p < kWeightSums; p += kLanes) {
-    Floats sum =
-        hn::Mul(hn::Set(kFloats, factor), hn::LoadU(kFloats, weights + p));
-    for (int64_t i = p; i < n; i += kWeightSums) {
-      const Floats weight = exp_below(hn::LoadU(kFloats, x + i), m);
-      hn::StoreU(weight, kFloats, x + i);
-      sum = hn::Add(sum, weight);
-    }
-    hn::StoreU(sum, kFloats, weights + p);
-  }
-}
-
-// Turns the scores of queries from `begin` on into weights, and fills in the
-// factors by which what was summed before is scaled.
-HWY_INLINE void softmax_page(
-    const AttentionRun& run,
-    int64_t first,
-    int64_t begin,
-    float* scores,
-    float* factors,
-    const AttentionSums& sums) {
-  for (int64_t q = begin; q < run.count; ++q) {
-    factors[q] = sums.most[q];
-    sums.most[q] = scale_scores(
-        run.shape->scale,
-        run.tokens(q, first),
-        sums.most[q],
-        scores + q * kKvPageTokens);
-  }
-  for (int64_t q = begin / kLanes * kLanes; q < run.count; q += kLanes) {
-    const Floats factor = exp_below(
-        hn::LoadU(kFloats, factors + q), hn::LoadU(kFloats, sums.most + q));
-    hn::StoreU(factor, kFloats, factors + q);
-  }
-  for (int64_t q = begin; q < run.count; ++q) {
-    weigh_scores(
-        sums.most[q],
-        factors[q],
-        run.tokens(q, first),
-        scores + q * kKvPageTokens,
-        sums.weights + q * kWeightSums);
-  }
-}
-
-// Queries of a batch that are as many as the others', at most kQueriesAtOnce.
+// Queries that are alike in number to the others', at most kQueriesAtOnce.
 HWY_INLINE int64_t batch_rows(int64_t queries) {
   const int64_t batches = (queries + kQueriesAtOnce - 1) / kQueriesAtOnce;
   return (queries + batches - 1) / batches;
 }
 
-// Adds the page at position `first` to the sums of queries from `begin` on.
-template <class Page>
-void attend_page(
-    const AttentionRun& run,
-    const Page& page,
-    int64_t first,
-    int64_t begin,
-    float* factors,
-    const AttentionSums& sums) {
-  const int64_t rows = batch_rows(run.count - begin);
-  const int64_t tokens = run.tokens(run.count - 1, first);
-  for (int64_t q = begin; q < run.count; q += rows) {
-    for_row_count<kQueriesAtOnce>(
-        std::min(rows, run.count - q),
-        [&](auto n) HWY_ATTR { score_rows<n()>(run, page, tokens, q); });
-  }
-  softmax_page(run, first, begin, page.scores, factors, sums);
-  const float one = 1;
-  for (int64_t q = begin; q < run.count; q += rows) {
-    const int64_t batch = std::min(rows, run.count - q);
-    const int64_t shared = run.tokens(q, first);
-    for_row_count<kQueriesAtOnce>(batch, [&](auto n) HWY_ATTR {
-      add_values<n()>(page, factors + q, q, 0, shared, sums);
-    });
-    // No query sees a value past its own end, not even with a weight of zero.
-    for (int64_t i = q + 1; i < q + batch; ++i) {
-      const int64_t end = run.tokens(i, first);
-      if (end > shared) {
-        add_values<1>(page, &one, i, shared, end, sums);
+// A run's queries while they go through the pages of a span.
+template <class Kv>
+class SpanQueries {
+ public:
+  using Number = typename Kv::Number;
+  static constexpr bool kRounds = sizeof(Number) == 2;
+  static constexpr int64_t kWordNumbers = 4 / sizeof(Number);
+
+  SpanQueries(
+      const AttentionRun& run,
+      const AttentionMemory& at,
+      float* memory,
+      const AttentionSums& sums)
+      : run_(run),
+        sums_(sums),
+        scores_(memory + at.scores),
+        factors_(memory + at.factors),
+        scales_(memory + at.scales),
+        units_(memory + at.units),
+        inverses_(memory + at.inverses),
+        queries_(reinterpret_cast<Number*>(memory + at.queries)),
+        query_numbers_(at.query_floats * kWordNumbers),
+        weights_(reinterpret_cast<Number*>(memory + at.weights)) {
+    constexpr float kLog2E = 1.44269504088896341f;
+    for (int64_t q = 0; q < run.count; ++q) {
+      scales_[q] = run.shape->scale * kLog2E;
+      if constexpr (kRounds) {
+        scales_[q] *= round_query(
+            run.queries[q],
+            run.shape->kv.head_dim,
+            queries_ + q * query_numbers_);
       }
     }
   }
-}
+
+  // Adds the page at position `first`.
+  void attend(const HeadPage& page, int64_t first) {
+    const int64_t begin = run_.first_beyond(first);
+    const int64_t rows = batch_rows(run_.count - begin);
+    const int64_t tokens = run_.tokens(run_.count - 1, first);
+    next_ = {
+        reinterpret_cast<uintptr_t>(page.next),
+        page.lines() / kStreams * kLineBytes,
+        times(begin)};
+    for (int64_t q = begin; q < run_.count; q += rows) {
+      for_row_count<kQueriesAtOnce>(
+          std::min(rows, run_.count - q),
+          [&](auto n) HWY_ATTR { score_rows<n()>(page, tokens, q); });
+    }
+    softmax(page, first, begin);
+    for (int64_t q = begin; q < run_.count; q += rows) {
+      add_batch(page, first, q, std::min(rows, run_.count - q));
+    }
+  }
+
+ private:
+  // How often the lines of a page are read for the queries from `begin` on.
+  int64_t times(int64_t begin) const {
+    constexpr int64_t kParts = kKvLanes / (Kv::kVectors * kLanes);
+    const int64_t batches =
+        (run_.count - begin + kQueriesAtOnce - 1) / kQueriesAtOnce;
+    return static_cast<int64_t>(
+        std::bit_ceil(static_cast<uint64_t>(kParts * batches)));
+  }
+
+  float* scores(int64_t q) const {
+    return scores_ + q * kKvPageTokens;
+  }
+
+  const Number* query(int64_t q) const {
+    if constexpr (kRounds) {
+      return queries_ + q * query_numbers_;
+    } else {
+      return run_.queries[q];
+    }
+  }
+
+  const Number* weights(int64_t q) const {
+    if constexpr (kRounds) {
+      return weights_ + q * kKvPageTokens;
+    } else {
+      return scores(q);
+    }
+  }
+
+  // Scores, not yet scaled, of kRows queries from query `q` on, for at least
+  // `tokens` positions.
+  template <int kRows>
+  HWY_NOINLINE void
+  score_rows(const HeadPage& page, int64_t tokens, int64_t q) {
+    const Number* x[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      x[r] = query(q + r);
+    }
+    const Floats zero = hn::Zero(kFloats);
+    for (int64_t p = 0; p < tokens; p += Kv::kVectors * kLanes) {
+      Sums<Kv, kRows> sum;
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) {
+        HWY_UNROLL(8)
+        for (int c = 0; c < Kv::kVectors; ++c) {
+          sum[r][c].start(zero);
+        }
+      }
+      add_products<Kv, kRows>(
+          x, page.kv.key_words(), page, page.kv.key_word(p, 0), next_, sum);
+      HWY_UNROLL(8)
+      for (int c = 0; c < Kv::kVectors; ++c) {
+        const int64_t at = p + c * kLanes;
+        const Floats unit =
+            kRounds ? hn::LoadU(kFloats, page.scales() + at) : zero;
+        HWY_UNROLL(8)
+        for (int r = 0; r < kRows; ++r) {
+          const Floats score = sum[r][c].finish(zero, unit);
+          hn::StoreU(score, kFloats, scores(q + r) + at);
+        }
+      }
+    }
+  }
+
+  // Turns the scores of queries from `begin` on into weights, and fills in the
+  // factors by which what was summed before is scaled.
+  HWY_INLINE void softmax(const HeadPage& page, int64_t first, int64_t begin)
+      const {
+    for (int64_t q = begin; q < run_.count; ++q) {
+      factors_[q] = sums_.most[q];
+      sums_.most[q] = largest_score(
+          scores(q), run_.tokens(q, first), scales_[q], sums_.most[q]);
+    }
+    const Floats one = hn::Set(kFloats, 1.0f);
+    for (int64_t q = begin / kLanes * kLanes; q < run_.count; q += kLanes) {
+      const Floats factor = weight_of(
+          hn::LoadU(kFloats, factors_ + q),
+          one,
+          hn::LoadU(kFloats, sums_.most + q));
+      hn::StoreU(factor, kFloats, factors_ + q);
+    }
+    for (int64_t q = begin; q < run_.count; ++q) {
+      const Weighing weighing{
+          scores(q),
+          run_.tokens(q, first),
+          hn::Set(kFloats, scales_[q]),
+          hn::Set(kFloats, sums_.most[q])};
+      float* weights = sums_.weights + q * kWeightSums;
+      if constexpr (kRounds) {
+        units_[q] = weigh_scores(
+            weighing, factors_[q], page.scales() + kKvPageTokens, weights);
+      } else {
+        weigh_scores(weighing, factors_[q], weights);
+      }
+    }
+    if constexpr (kRounds) {
+      round_weights(begin);
+    }
+  }
+
+  // From sums of weights, which become those of integers.
+  HWY_INLINE void round_weights(int64_t begin) const {
+    for (int64_t q = begin / kLanes * kLanes; q < run_.count; q += kLanes) {
+      const Floats sum = hn::LoadU(kFloats, units_ + q);
+      hn::StoreU(factor_of_sum(sum), kFloats, inverses_ + q);
+      hn::StoreU(unit_of_sum(sum), kFloats, units_ + q);
+    }
+    for (int64_t q = begin; q < run_.count; ++q) {
+      round_numbers(
+          scores(q), kKvPageTokens, inverses_[q], weights_ + q * kKvPageTokens);
+    }
+  }
+
+  // The values of a batch of queries. Integers of positions behind a query's
+  // end are times a weight of zero; an f32 there may be anything, and no query
+  // may see it.
+  HWY_INLINE void
+  add_batch(const HeadPage& page, int64_t first, int64_t q, int64_t rows) {
+    const int64_t end = run_.tokens(q + rows - 1, first);
+    const int64_t shared = kRounds ? end : run_.tokens(q, first);
+    for_row_count<kQueriesAtOnce>(rows, [&](auto n) HWY_ATTR {
+      add_values<n()>(page, factors_ + q, q, 0, shared);
+    });
+    const float one = 1;
+    for (int64_t i = q + 1; i < q + rows && shared < end; ++i) {
+      add_values<1>(page, &one, i, shared, run_.tokens(i, first));
+    }
+  }
+
+  // values = factor * values + the weighted values of positions `first` to
+  // `end` of the page, for kRows queries from query `q` on.
+  template <int kRows>
+  HWY_NOINLINE void add_values(
+      const HeadPage& page,
+      const float* factors,
+      int64_t q,
+      int64_t first,
+      int64_t end) {
+    const Number* x[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      x[r] = weights(q + r) + first;
+    }
+    const int64_t lines = (end - first + kWordNumbers - 1) / kWordNumbers;
+    const int64_t columns = sums_.columns;
+    for (int64_t column = 0; column < columns;
+         column += Kv::kVectors * kLanes) {
+      float* values = sums_.values + q * columns + column;
+      const auto before = [&](int r, int c) HWY_ATTR {
+        return hn::Mul(
+            hn::Set(kFloats, factors[r]),
+            hn::LoadU(kFloats, values + r * columns + c * kLanes));
+      };
+      Sums<Kv, kRows> sum;
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) {
+        HWY_UNROLL(8)
+        for (int c = 0; c < Kv::kVectors; ++c) {
+          sum[r][c].start(before(r, c));
+        }
+      }
+      const int64_t word = page.kv.value_word(first / kWordNumbers, column);
+      add_products<Kv, kRows>(x, lines, page, word, next_, sum);
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) {
+        const Floats unit = hn::Set(kFloats, kRounds ? units_[q + r] : 0);
+        HWY_UNROLL(8)
+        for (int c = 0; c < Kv::kVectors; ++c) {
+          const Floats value = sum[r][c].finish(before(r, c), unit);
+          hn::StoreU(value, kFloats, values + r * columns + c * kLanes);
+        }
+      }
+    }
+  }
+
+  const AttentionRun& run_;
+  const AttentionSums& sums_;
+  float* scores_; // [count, kKvPageTokens]
+  float* factors_; // [count]
+  float* scales_; // [count] of scores, for powers of 2
+  float* units_; // [count] of weights; i16
+  float* inverses_; // [count] of those; i16
+  Number* queries_; // [count, query_numbers_]; i16
+  int64_t query_numbers_;
+  Number* weights_; // [count, kKvPageTokens]; i16
+  NextPage next_;
+};
 
 } // namespace HWY_NAMESPACE
 } // namespace mlx_flash::kernels

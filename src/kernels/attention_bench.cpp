@@ -61,7 +61,7 @@ class Context {
 };
 
 // One row in each of so many layers that they come from memory. Arguments:
-// f16, context, threads.
+// i16, context, threads.
 void bench_decode(benchmark::State& state) {
   constexpr int64_t kBytes = int64_t{400} << 20;
   const AttentionShape shape = shape_of(state.range(0));
@@ -86,7 +86,7 @@ void bench_decode(benchmark::State& state) {
 }
 
 BENCHMARK(bench_decode)
-    ->ArgNames({"f16", "context", "threads"})
+    ->ArgNames({"i16", "context", "threads"})
     ->ArgsProduct({{0, 1}, {512, 4096}, {1, 2}})
     ->UseRealTime();
 
@@ -120,12 +120,12 @@ void bench_prefill(benchmark::State& state) {
 }
 
 BENCHMARK(bench_prefill)
-    ->ArgNames({"f16", "context", "rows", "threads"})
+    ->ArgNames({"i16", "context", "rows", "threads"})
     ->ArgsProduct({{0, 1}, {512, 2048, 4096}, {512}, {1, 2}})
     ->ArgsProduct({{0, 1}, {512, 4096}, {8}, {2}})
     ->UseRealTime();
 
-// A token's keys and values. Argument: f16.
+// A token's keys and values. Argument: i16.
 void bench_append(benchmark::State& state) {
   const AttentionShape shape = shape_of(state.range(0));
   const Context kv(shape, 512, 1);
@@ -139,7 +139,7 @@ void bench_append(benchmark::State& state) {
   }
 }
 
-BENCHMARK(bench_append)->ArgNames({"f16"})->Args({0})->Args({1});
+BENCHMARK(bench_append)->ArgNames({"i16"})->Args({0})->Args({1});
 
 } // namespace
 } // namespace mlx_flash::kernels

@@ -7,31 +7,31 @@
 #include "hwy/foreach_target.h"
 
 #include "kernels/attention-inl.h"
+#include "kernels/byte_dot.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlx_flash::kernels {
 namespace HWY_NAMESPACE {
 
 // The page at position `first`. Behind the last page comes itself.
-template <class Number>
-HeadPage<Number, true>
-page_at(const AttentionRun& run, int64_t first, float* scores) {
+HeadPage page_at(const AttentionRun& run, int64_t first) {
   const int64_t next = std::min(first + kKvPageTokens, run.longest() - 1);
-  return {
-      reinterpret_cast<const Number*>(run.head_at(first)),
-      reinterpret_cast<const Number*>(run.head_at(next)),
-      run.shape->kv,
-      scores};
+  return {run.shape->kv, run.head_at(first), run.head_at(next)};
 }
 
-// The page in f32, for queries that share the work of it.
-HeadPage<float, false> widen(
-    const HeadPage<hwy::float16_t, true>& page,
-    float* memory) {
-  for (int64_t i = 0; i < page.kv.head_numbers(); i += kLanes) {
-    hn::StoreU(load_numbers(page.numbers + i), kFloats, memory + i);
+template <class Kv>
+void sum_pages(
+    const AttentionRun& run,
+    int64_t first,
+    const AttentionMemory& at,
+    float* memory,
+    const AttentionSums& sums) {
+  sums.clear(run.count);
+  SpanQueries<Kv> queries(run, at, memory, sums);
+  const int64_t end = std::min(first + kSpanPositions, run.longest());
+  for (int64_t p = first; p < end; p += kKvPageTokens) {
+    queries.attend(page_at(run, p), p);
   }
-  return {memory, nullptr, page.kv, page.scores};
 }
 
 void sum_span(
@@ -40,25 +40,15 @@ void sum_span(
     const AttentionMemory& at,
     float* memory,
     const AttentionSums& sums) {
-  sums.clear(run.count);
-  const int64_t end = std::min(first + kSpanPositions, run.longest());
-  float* scores = memory + at.scores;
-  float* factors = memory + at.factors;
-  for (int64_t p = first; p < end; p += kKvPageTokens) {
-    const int64_t begin = run.first_beyond(p);
-    if (run.shape->kv.type == KvType::f32) {
-      const auto page = page_at<float>(run, p, scores);
-      attend_page(run, page, p, begin, factors, sums);
-      continue;
-    }
-    const auto page = page_at<hwy::float16_t>(run, p, scores);
-    if (run.count - begin > kDirectQueries) {
-      const auto wide = widen(page, memory + at.page);
-      attend_page(run, wide, p, begin, factors, sums);
-    } else {
-      attend_page(run, page, p, begin, factors, sums);
-    }
+  if (run.shape->kv.type == KvType::f32) {
+    return sum_pages<F32Kv>(run, first, at, memory, sums);
   }
+#if MLX_FLASH_HAVE_PAIR_DOT
+  if (uses_byte_dot()) {
+    return sum_pages<I16Kv<PairDotSum>>(run, first, at, memory, sums);
+  }
+#endif
+  sum_pages<I16Kv<PairSum>>(run, first, at, memory, sums);
 }
 
 // to[i] = a * to[i] + b * from[i]
@@ -81,12 +71,13 @@ void add_sums(
   const int64_t begin = run.first_beyond(first);
   HWY_ALIGN float before[kMaxQueries];
   HWY_ALIGN float added[kMaxQueries];
+  const Floats one = hn::Set(kFloats, 1.0f);
   for (int64_t q = begin / kLanes * kLanes; q < run.count; q += kLanes) {
     const Floats a = hn::LoadU(kFloats, row.most + q);
     const Floats b = hn::LoadU(kFloats, span.most + q);
     const Floats most = hn::Max(b, a);
-    hn::Store(exp_below(a, most), kFloats, before + q);
-    hn::Store(exp_below(b, most), kFloats, added + q);
+    hn::Store(weight_of(a, one, most), kFloats, before + q);
+    hn::Store(weight_of(b, one, most), kFloats, added + q);
     hn::StoreU(most, kFloats, row.most + q);
   }
   for (int64_t q = begin; q < run.count; ++q) {

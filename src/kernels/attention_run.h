@@ -57,11 +57,11 @@ struct AttentionRun {
 // What queries have of some positions: softmax's sums, not yet divided.
 struct AttentionSums {
   int64_t columns;
-  float* most; // [count] the largest score
-  // [count, kWeightSums] of exp(score - most), position p's in
+  float* most; // [count] the largest score, times log2(e)
+  // [count, kWeightSums] of 2^(score * log2(e) - most), position p's in
   // p % kWeightSums
   float* weights;
-  float* values; // [count, columns] of exp(score - most) * value
+  float* values; // [count, columns] of the same times the value
 
   AttentionSums(float* memory, int64_t count, int64_t width)
       : columns(width),
@@ -83,20 +83,37 @@ struct AttentionSums {
 
 // A worker's memory, in floats from its start.
 struct AttentionMemory {
-  size_t page = 0; // one head of a page, in f32
-  size_t scores; // [kMaxQueries, kKvPageTokens]
+  size_t scores = 0; // [kMaxQueries, kKvPageTokens]
   size_t factors; // [kMaxQueries]
+  size_t scales; // [kMaxQueries]
   size_t span; // AttentionSums of a span
   size_t row; // AttentionSums of all spans so far
+  // For i16, the queries and weights as integers: [kMaxQueries, query_floats]
+  // and [kMaxQueries, kKvPageTokens / 2] pairs, with [kMaxQueries] units
+  // and inverses.
+  size_t queries;
+  size_t weights;
+  size_t units;
+  size_t inverses;
   size_t all;
+  int64_t query_floats;
 
   explicit AttentionMemory(const KvLayout& kv) {
     const size_t sums = AttentionSums::floats(kMaxQueries, kv.columns());
-    scores = kv.type == KvType::f32 ? 0 : padded_floats(kv.head_numbers());
+    const size_t each = padded_floats(kMaxQueries);
+    query_floats = kv.columns() / 2;
     factors = scores + padded_floats(kMaxQueries * kKvPageTokens);
-    span = factors + padded_floats(kMaxQueries);
+    scales = factors + each;
+    span = scales + each;
     row = span + sums;
-    all = row + sums;
+    queries = row + sums;
+    const bool rounds = kv.type == KvType::i16;
+    weights =
+        queries + (rounds ? padded_floats(kMaxQueries * query_floats) : 0);
+    units =
+        weights + (rounds ? padded_floats(kMaxQueries * kKvPageTokens / 2) : 0);
+    inverses = units + (rounds ? each : 0);
+    all = inverses + (rounds ? each : 0);
   }
 };
 

@@ -1,5 +1,6 @@
-// Whether kernels use the processor's instruction for dot products of bytes,
-// which not every processor of a SIMD target has: AVX-512 VNNI, NEON DotProd.
+// Whether kernels use the processor's instruction for dot products of bytes
+// (AVX-512 VNNI also has one for pairs of 16 bits), which not every processor
+// of a SIMD target has: AVX-512 VNNI, NEON DotProd.
 // Either way gives the same bits.
 //
 // Thread rule: allow_byte_dot() only while no kernel runs.

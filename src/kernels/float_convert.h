@@ -27,27 +27,6 @@ inline float float_from_f16(uint16_t bits) {
   return std::bit_cast<float>(sign | widened << 23 | mantissa << 13);
 }
 
-// The nearest finite half-precision number, of two equally near ones the even
-// one; NaN for NaN. Without branches, so that loops become vectors.
-inline uint16_t finite_f16(float value) {
-  constexpr int32_t kLargest = 0x477FE000; // 65504
-  constexpr int32_t kLeastNormal = 0x38800000; // 2^-14
-  constexpr int32_t kInfinity = 0x7F800000;
-  const auto bits = std::bit_cast<int32_t>(value);
-  const int32_t exact = bits & 0x7FFFFFFF;
-  const int32_t magnitude = exact < kLargest ? exact : kLargest;
-  const int32_t own = magnitude & kInfinity;
-  const int32_t exponent = own > kLeastNormal ? own : kLeastNormal;
-  // The last bit of this power of two is that of the half. Adding it rounds.
-  const int32_t power = exponent + (13 << 23);
-  const float sum =
-      std::bit_cast<float>(magnitude) + std::bit_cast<float>(power);
-  const int32_t mantissa = std::bit_cast<int32_t>(sum) - power;
-  const int32_t half = ((exponent - kLeastNormal) >> 13) + mantissa;
-  const int32_t nan = exact > kInfinity ? 0x7E00 : 0;
-  return static_cast<uint16_t>(((bits >> 16) & 0x8000) | half | nan);
-}
-
 // Number `i` of an array of any alignment.
 inline float load_float(const std::byte* array, ScaleType type, int64_t i) {
   if (type == ScaleType::e8m0) {

@@ -10,60 +10,86 @@
 #include <vector>
 
 #include "base/rng.h"
-#include "kernels/float_convert.h"
 
 namespace mlx_flash::kernels {
 namespace {
 
-TEST_CASE("half precision: every half is its own nearest") {
-  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
-    const float value = float_from_f16(static_cast<uint16_t>(bits));
-    if (std::isfinite(value)) {
-      REQUIRE(finite_f16(value) == bits);
+// A page of a layout, nothing written: NaN, or integers of no meaning.
+std::vector<std::byte> new_page(const KvLayout& layout) {
+  return std::vector<std::byte>(
+      static_cast<size_t>(layout.page_bytes()), std::byte{0xFF});
+}
+
+// A key of one head as a page has it.
+std::vector<float> kept(KvType type, const std::vector<float>& key) {
+  const auto n = static_cast<int64_t>(key.size());
+  const KvLayout layout{1, n, type};
+  auto memory = new_page(layout);
+  std::byte* const page = memory.data();
+  append_kv(layout, &page, 5, key.data(), key.data());
+  std::vector<float> out;
+  for (int64_t i = 0; i < n; ++i) {
+    out.push_back(load_key(layout, &page, 0, 5, i));
+    const float value = load_value(layout, &page, 0, 5, i);
+    CHECK((value == out.back() || std::isnan(value)));
+  }
+  return out;
+}
+
+TEST_CASE("kv page: f32 keeps every bit") {
+  const std::vector<float> key = {1, -0.0f, 1e-45f, 3.4e38f, -1.0f / 3};
+  CHECK(kept(KvType::f32, key) == key);
+}
+
+TEST_CASE(
+    "kv page: i16 rounds to the nearest multiple of the largest / 16383") {
+  const uint64_t seed = 62;
+  CAPTURE(seed);
+  Rng rng(seed);
+  for (const double magnitude : {1e-20, 1e-3, 1.0, 7e4, 1e30}) {
+    for (const size_t n : {size_t{1}, size_t{31}, size_t{128}}) {
+      std::vector<float> key(n);
+      for (float& number : key) {
+        number = static_cast<float>(magnitude * (2 * rng.uniform() - 1));
+      }
+      const auto rounded = kept(KvType::i16, key);
+      double most = 0;
+      for (const float number : key) {
+        most = std::max(most, std::abs(double{number}));
+      }
+      for (size_t i = 0; i < n; ++i) {
+        const double error = std::abs(double{rounded[i]} - double{key[i]});
+        REQUIRE(error <= most / kKvMost * 0.501);
+      }
     }
   }
 }
 
-TEST_CASE("half precision: rounds to the nearest, and to even between two") {
-  for (uint16_t bits = 0; bits < 0x7BFF; ++bits) {
-    const float low = float_from_f16(bits);
-    const float high = float_from_f16(static_cast<uint16_t>(bits + 1));
-    const float middle = low + (high - low) / 2; // exact
-    const uint16_t even = bits % 2 == 0 ? bits : bits + 1;
-    REQUIRE(finite_f16(middle) == even);
-    REQUIRE(finite_f16(std::nextafter(middle, low)) == bits);
-    REQUIRE(finite_f16(std::nextafter(middle, high)) == bits + 1);
-    REQUIRE(finite_f16(-middle) == (even | 0x8000));
-  }
-}
-
-TEST_CASE("half precision: what is too large is the largest, NaN stays NaN") {
+TEST_CASE("kv page: i16 of zeros is zeros, of what is not finite NaN") {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  for (const float value : {65504.0f, 65519.0f, 65520.0f, 1e30f, kInfinity}) {
-    CHECK(float_from_f16(finite_f16(value)) == 65504.0f);
-    CHECK(float_from_f16(finite_f16(-value)) == -65504.0f);
+  CHECK(kept(KvType::i16, {0, 0, 0}) == std::vector<float>{0, 0, 0});
+  CHECK(kept(KvType::i16, {1e-40f, 0, 0}) == std::vector<float>{0, 0, 0});
+  for (const float bad : {NAN, kInfinity, -kInfinity}) {
+    for (const float number : kept(KvType::i16, {1, bad, 1e-40f})) {
+      CHECK(std::isnan(number));
+    }
   }
-  CHECK(std::isnan(float_from_f16(finite_f16(NAN))));
-  CHECK(finite_f16(1e-30f) == 0);
 }
 
 TEST_CASE("kv page: holds what was appended, and keeps the rest") {
   const uint64_t seed = 61;
   CAPTURE(seed);
   Rng rng(seed);
-  for (const KvType type : {KvType::f32, KvType::f16}) {
-    for (const int64_t head_dim : {1, 20, 64, 128}) {
+  for (const KvType type : {KvType::f32, KvType::i16}) {
+    for (const int64_t head_dim : {1, 20, 37, 64, 128}) {
       CAPTURE(head_dim);
       const KvLayout layout{3, head_dim, type};
       const int64_t n = layout.kv_heads * head_dim;
-      std::vector<std::vector<std::byte>> memory(
-          2,
-          std::vector<std::byte>(
-              static_cast<size_t>(layout.page_bytes()), std::byte{0xFF}));
+      std::vector<std::vector<std::byte>> memory(2, new_page(layout));
       std::byte* const pages[] = {memory[0].data(), memory[1].data()};
       std::vector<float> keys(static_cast<size_t>(n));
       std::vector<float> values(keys.size());
-      for (const int64_t position : {0, 15, 16, 63, 64, 100}) {
+      for (const int64_t position : {0, 15, 16, 63, 64, 101, 100}) {
         CAPTURE(position);
         const auto before = memory;
         for (size_t i = 0; i < keys.size(); ++i) {
@@ -73,17 +99,17 @@ TEST_CASE("kv page: holds what was appended, and keeps the rest") {
         append_kv(layout, pages, position, keys.data(), values.data());
         for (int64_t i = 0; i < n; ++i) {
           const auto at = static_cast<size_t>(i);
-          const auto kept = [&](float value) {
-            return type == KvType::f16 ? float_from_f16(finite_f16(value))
-                                       : value;
-          };
           const int64_t head = i / head_dim;
           const int64_t place = i % head_dim;
+          const float most = type == KvType::i16 ? 0.5f / kKvMost : 0;
           REQUIRE(
-              load_key(layout, pages, head, position, place) == kept(keys[at]));
+              std::abs(
+                  load_key(layout, pages, head, position, place) - keys[at]) <=
+              most);
           REQUIRE(
-              load_value(layout, pages, head, position, place) ==
-              kept(values[at]));
+              std::abs(
+                  load_value(layout, pages, head, position, place) -
+                  values[at]) <= most);
         }
         int64_t changed = 0;
         for (size_t page = 0; page < memory.size(); ++page) {
@@ -91,17 +117,21 @@ TEST_CASE("kv page: holds what was appended, and keeps the rest") {
             changed += memory[page][i] != before[page][i] ? 1 : 0;
           }
         }
-        CHECK(changed <= 2 * n * (type == KvType::f16 ? 2 : 4));
+        const int64_t scales = type == KvType::i16 ? 8 * layout.kv_heads : 0;
+        CHECK(changed <= 2 * n * (type == KvType::i16 ? 2 : 4) + scales);
       }
     }
   }
 }
 
 TEST_CASE("kv page: bytes of a page") {
-  CHECK(KvLayout{4, 128, KvType::f16}.page_bytes() == 4 * 64 * 256 * 2);
   CHECK(KvLayout{4, 128, KvType::f32}.page_bytes() == 4 * 64 * 256 * 4);
-  // Values have whole vectors of columns, keys the numbers that there are.
-  CHECK(KvLayout{2, 20, KvType::f16}.page_bytes() == 2 * 64 * (20 + 32) * 2);
+  // With a scale for each position's key and value.
+  CHECK(KvLayout{4, 128, KvType::i16}.page_bytes() == 4 * 64 * (256 * 2 + 8));
+  // Values have whole vectors of columns, keys whole words.
+  CHECK(
+      KvLayout{2, 19, KvType::i16}.page_bytes() ==
+      2 * 64 * ((20 + 32) * 2 + 8));
 }
 
 } // namespace

@@ -12,15 +12,17 @@ enum class Precision : uint8_t {
   // Nothing: the reference.
   f32,
   // Activations to 8 bits, with a scale for each group of weights. Products
-  // are then sums of integers, exact within a group. Keys and values to 16
-  // bits, of which 11 are the number's: finer than the keys themselves, which
-  // come out of such products. Dense weights (f32, f16, bf16), attention's
-  // sums and everything else stay in f32.
+  // are then sums of integers, exact within a group. Keys and values to
+  // 15 bits, with a scale for each of a head (kernels/kv_page.h): finer than
+  // the keys themselves, which come out of such products. What they are
+  // multiplied with, to integers as fine. Dense weights (f32, f16, bf16),
+  // softmax
+  // and everything else stay in f32.
   int8,
 };
 
 inline KvType kv_type(Precision precision) {
-  return precision == Precision::f32 ? KvType::f32 : KvType::f16;
+  return precision == Precision::f32 ? KvType::f32 : KvType::i16;
 }
 
 } // namespace mlx_flash::kernels

@@ -110,6 +110,32 @@ void round_rows(
   }
 }
 
+// A query as products with its keys take it. i16: rounded as kv_words-inl.h's
+// round_factors() says, with a sum in its order.
+std::vector<double> taken_query(const KvLayout& kv, const float* query) {
+  std::vector<double> out(query, query + kv.head_dim);
+  if (kv.type == KvType::f32) {
+    return out;
+  }
+  float sums[16] = {};
+  float most = 0;
+  for (int64_t i = 0; i < kv.head_dim; ++i) {
+    sums[i % 16] += std::abs(query[i]);
+    most = std::max(most, std::abs(query[i]));
+  }
+  for (int64_t half = 8; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) {
+      sums[i] += sums[i + half];
+    }
+  }
+  const float room = room_for_rounding(kKvFactors, kv.head_dim);
+  const float factor = std::min(32767.0f / most, room / sums[0]);
+  for (double& number : out) {
+    number = std::nearbyint(number * double{factor}) * double{1 / factor};
+  }
+  return out;
+}
+
 // One head of one row.
 void attend_head(
     const AttentionShape& shape,
@@ -117,14 +143,14 @@ void attend_head(
     int64_t head) {
   const KvLayout& kv = shape.kv;
   const int64_t kv_head = head / (shape.heads / kv.kv_heads);
-  const float* query = row.query + head * kv.head_dim;
+  const auto query = taken_query(kv, row.query + head * kv.head_dim);
   std::vector<double> weights(static_cast<size_t>(row.length));
   double most = -std::numeric_limits<double>::infinity();
   for (int64_t p = 0; p < row.length; ++p) {
     double score = 0;
     for (int64_t i = 0; i < kv.head_dim; ++i) {
-      score +=
-          double{load_key(kv, row.pages, kv_head, p, i)} * double{query[i]};
+      score += double{load_key(kv, row.pages, kv_head, p, i)} *
+          query[static_cast<size_t>(i)];
     }
     score *= double{shape.scale};
     weights[static_cast<size_t>(p)] = score;

@@ -39,6 +39,19 @@ inline constexpr int64_t kLanes = hn::MaxLanes(kFloats);
 inline constexpr int64_t kSumLanes = 16;
 inline constexpr int64_t kSumParts = kSumLanes / kLanes;
 
+// Halves the lanes until one is left: lane i takes lane i + half.
+template <class D>
+HWY_INLINE float sum_halves(D, hn::Vec<D> v) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (hn::MaxLanes(D()) > 1) {
+    const hn::Half<D> half;
+    return sum_halves(
+        half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+#endif
+  return hn::GetLane(v);
+}
+
 // kSumLanes partial sums; element i of what is summed belongs to partial sum
 // i % kSumLanes.
 struct SumLanes {
@@ -50,21 +63,13 @@ struct SumLanes {
     }
   }
 
-  // Halves the lanes until one is left: lane i takes lane i + half.
   HWY_INLINE float sum() {
     for (int64_t half = kSumParts / 2; half > 0; half /= 2) {
       for (int64_t p = 0; p < half; ++p) {
         part[p] = hn::Add(part[p], part[p + half]);
       }
     }
-    HWY_ALIGN float lanes[kLanes];
-    hn::Store(part[0], kFloats, lanes);
-    for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-      for (int64_t i = 0; i < half; ++i) {
-        lanes[i] += lanes[i + half];
-      }
-    }
-    return lanes[0];
+    return sum_halves(kFloats, part[0]);
   }
 };
 

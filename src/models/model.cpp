@@ -29,9 +29,9 @@ uint64_t scratch_floats(
   const int64_t q_width = int64_t{s.heads} * s.head_dim;
   const int64_t widest =
       std::max<int64_t>({s.hidden, q_width, s.dense_inner, s.expert_inner});
-  // Pages in f16 take more than those in f32, of which there are no copies.
+  // Pages in i16 take more than those in f32, which need no integers.
   uint64_t most = kernels::attention_scratch_floats(
-      {s.heads, 1, {s.kv_heads, s.head_dim, kernels::KvType::f16}}, threads);
+      {s.heads, 1, {s.kv_heads, s.head_dim, kernels::KvType::i16}}, threads);
   // Integers take more than what f32 needs beside the rows.
   constexpr auto kPrecision = kernels::Precision::int8;
   // The most forms in which a layer's products may want the same rows: those

@@ -168,13 +168,13 @@ class Plan(unittest.TestCase):
         plan = flash_json("plan", MODEL, "--memory", middle)
         self.assertLess(plan["slots"], plan["experts"])
 
-    def test_keys_and_values_take_twice_as_much_in_f32(self):
+    def test_keys_and_values_in_f32_take_what_32_bits_take(self):
         flags = ["plan", MODEL, "--ctx", "640"]
-        half = flash_json(*flags)["accounts"]["kv_cache"]
+        integers = flash_json(*flags)["accounts"]["kv_cache"]
         full = flash_json(*flags, "--precision", "f32")["accounts"]["kv_cache"]
-        # 6 layers, keys and values, 2 heads of 64.
-        self.assertEqual(half, 640 * 6 * 2 * 2 * 64 * 2)
-        self.assertEqual(full, 2 * half)
+        # 6 layers, keys and values, 2 heads of 64; integers have a scale beside each 64.
+        self.assertEqual(integers, 640 * 6 * 2 * 2 * (64 * 2 + 4))
+        self.assertEqual(full, 640 * 6 * 2 * 2 * 64 * 4)
 
     def test_a_run_has_the_budget_of_the_plan(self):
         plan = flash_json(

@@ -1,0 +1,255 @@
+// The two types of keys and values as attention multiplies them: a vector of
+// words from a page (a word is an f32 or a pair of i16, see kernels/kv_page.h)
+// times one word of factors, which are a query's numbers or the weights of
+// positions, added to sums with a lane for each position or column.
+//
+// f32 is fused on targets that have it; sums of i16 are exact, so that every
+// way below gives the same ones.
+
+#if defined(MLX_FLASH_KERNELS_KV_WORDS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLX_FLASH_KERNELS_KV_WORDS_INL_H_
+#undef MLX_FLASH_KERNELS_KV_WORDS_INL_H_
+#else
+#define MLX_FLASH_KERNELS_KV_WORDS_INL_H_
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/kv_page.h"
+#include "kernels/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlx_flash::kernels {
+namespace HWY_NAMESPACE {
+
+using Ints = hn::Vec<IntTag>;
+
+// Queries at once, and vectors of positions or columns: their sums, those
+// vectors and a factor fit the registers.
+inline constexpr int kQueriesAtOnce = kLanes == 16 ? 8
+    : kLanes == 8 || HWY_ARCH_ARM_A64              ? 6
+                                                   : 2;
+
+struct F32Kv {
+  using Number = float;
+  using Vector = Floats;
+  static constexpr int kVectors =
+      kLanes == 16 ? 2 : static_cast<int>(kSumParts);
+
+  static HWY_INLINE Vector load(const std::byte* words) {
+    return hn::LoadU(kFloats, reinterpret_cast<const float*>(words));
+  }
+  static HWY_INLINE Vector factor(const float* x) {
+    return hn::Set(kFloats, *x);
+  }
+
+  // Begins with what was summed before.
+  struct Sum {
+    Floats sum;
+
+    HWY_INLINE Sum() {}
+    HWY_INLINE void start(Floats before) {
+      sum = before;
+    }
+    HWY_INLINE void add(Vector words, Vector factor) {
+      sum = hn::MulAdd(words, factor, sum);
+    }
+    HWY_INLINE Floats finish(Floats, Floats) const {
+      return sum;
+    }
+  };
+};
+
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
+
+struct PairSum {
+  static constexpr int kVectors = F32Kv::kVectors;
+  Ints sum;
+
+  HWY_INLINE PairSum() {}
+  HWY_INLINE void start() {
+    sum = hn::Zero(kInts);
+  }
+  HWY_INLINE void add(Ints words, Ints factor) {
+    const hn::Repartition<int16_t, IntTag> halves;
+    Ints unused = hn::Zero(kInts);
+    sum = hn::ReorderWidenMulAccumulate(
+        kInts,
+        hn::BitCast(halves, words),
+        hn::BitCast(halves, factor),
+        sum,
+        unused);
+  }
+  HWY_INLINE Ints total() const {
+    return sum;
+  }
+};
+
+#elif HWY_ARCH_ARM_A64 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+
+struct PairSum {
+  static constexpr int kVectors = F32Kv::kVectors / 2;
+  int32x4_t low;
+  int32x4_t high;
+
+  HWY_INLINE void start() {
+    low = vdupq_n_s32(0);
+    high = vdupq_n_s32(0);
+  }
+  HWY_INLINE void add(Ints words, Ints factor) {
+    const int16x8_t w = vreinterpretq_s16_s32(words.raw);
+    const int16x8_t f = vreinterpretq_s16_s32(factor.raw);
+    low = vmlal_s16(low, vget_low_s16(w), vget_low_s16(f));
+    high = vmlal_high_s16(high, w, f);
+  }
+  HWY_INLINE Ints total() const {
+    return Ints{vpaddq_s32(low, high)};
+  }
+};
+
+#else
+
+struct PairSum {
+  static constexpr int kVectors = F32Kv::kVectors;
+  Ints sum;
+
+  HWY_INLINE PairSum() {}
+  HWY_INLINE void start() {
+    sum = hn::Zero(kInts);
+  }
+  HWY_INLINE void add(Ints words, Ints factor) {
+    const Ints high =
+        hn::Mul(hn::ShiftRight<16>(words), hn::ShiftRight<16>(factor));
+    const Ints low = hn::Mul(low_half(words), low_half(factor));
+    sum = hn::Add(sum, hn::Add(low, high));
+  }
+  HWY_INLINE Ints total() const {
+    return sum;
+  }
+
+ private:
+  static HWY_INLINE Ints low_half(Ints words) {
+    return hn::ShiftRight<16>(hn::ShiftLeft<16>(words));
+  }
+};
+
+#endif
+
+#undef MLX_FLASH_HAVE_PAIR_DOT
+// With the processor's own instruction for pairs, which comes with the one for
+// bytes (kernels/byte_dot.h); written as assembly so that no other code is
+// compiled for it.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+#define MLX_FLASH_HAVE_PAIR_DOT 1
+struct PairDotSum {
+  static constexpr int kVectors = F32Kv::kVectors;
+  Ints sum;
+
+  HWY_INLINE PairDotSum() {}
+  HWY_INLINE void start() {
+    sum = hn::Zero(kInts);
+  }
+  HWY_INLINE void add(Ints words, Ints factor) {
+    asm("vpdpwssd %2, %1, %0"
+        : "+v"(sum.raw)
+        : "v"(words.raw), "v"(factor.raw));
+  }
+  HWY_INLINE Ints total() const {
+    return sum;
+  }
+};
+#else
+#define MLX_FLASH_HAVE_PAIR_DOT 0
+#endif
+
+template <class Pairs>
+struct I16Kv {
+  using Number = int16_t;
+  using Vector = Ints;
+  static constexpr int kVectors = Pairs::kVectors;
+
+  static HWY_INLINE Vector load(const std::byte* words) {
+    return hn::LoadU(kInts, reinterpret_cast<const int32_t*>(words));
+  }
+  static HWY_INLINE Vector factor(const int16_t* x) {
+    int32_t pair;
+    std::memcpy(&pair, x, sizeof(pair));
+    return hn::Set(kInts, pair);
+  }
+
+  // Multiplied by its unit and added to what was summed before at its end.
+  struct Sum {
+    Pairs pairs;
+
+    HWY_INLINE Sum() {}
+    HWY_INLINE void start(Floats) {
+      pairs.start();
+    }
+    HWY_INLINE void add(Vector words, Vector factor) {
+      pairs.add(words, factor);
+    }
+    HWY_INLINE Floats finish(Floats before, Floats unit) const {
+      return hn::MulAdd(hn::ConvertTo(kFloats, pairs.total()), unit, before);
+    }
+  };
+};
+
+// out[i] = x[i] * factor, rounded; whole vectors, with zeros behind x. Adding
+// 1.5 * 2^23 rounds to an integer and leaves it in the last bits.
+HWY_INLINE void
+round_numbers(const float* x, int64_t n, float factor, int16_t* out) {
+  const Floats f = hn::Set(kFloats, factor);
+  const Floats magic = hn::Set(kFloats, 0x1.8p23f);
+  const hn::Rebind<uint16_t, WordTag> halves;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Floats rounded = hn::MulAdd(load_up_to(x + i, n - i, 0), f, magic);
+    hn::StoreU(
+        hn::TruncateTo(halves, hn::BitCast(kWords, rounded)),
+        halves,
+        reinterpret_cast<uint16_t*>(out + i));
+  }
+}
+
+inline constexpr float kLeastFactor = 1e-30f; // less has no reciprocal
+
+// Rounds a query to multiples of a unit, which is returned: the smallest one
+// with which no number needs more than 16 bits and their magnitudes add up to
+// at most kKvFactors. NaN if a number is not finite.
+HWY_INLINE float round_query(const float* x, int64_t n, int16_t* out) {
+  SumLanes sum;
+  Floats largest = hn::Zero(kFloats);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Floats magnitude = hn::Abs(load_up_to(x + i, n - i, 0));
+    Floats& part = sum.part[i / kLanes % kSumParts];
+    part = hn::Add(part, magnitude);
+    largest = hn::Max(largest, magnitude);
+  }
+  const float total = sum.sum();
+  const float most = hn::GetLane(hn::MaxOfLanes(kFloats, largest));
+  const float room = room_for_rounding(kKvFactors, n);
+  const float factor =
+      most < kLeastFactor ? 0.0f : std::min(32767.0f / most, room / total);
+  round_numbers(x, n, factor, out);
+  return (factor > 0 ? 1 / factor : 0) + 0 * total;
+}
+
+// For a page's weights, which are not negative, what they are multiplied with
+// before they are rounded, and its reciprocal: they then add up to at most
+// 32767, so that none needs more than 16 bits.
+inline constexpr float kWeightRoom = room_for_rounding(32767, kKvPageTokens);
+HWY_INLINE Floats factor_of_sum(Floats sum) {
+  return hn::IfThenElseZero(
+      hn::Ge(sum, hn::Set(kFloats, kLeastFactor)),
+      hn::Div(hn::Set(kFloats, kWeightRoom), sum));
+}
+HWY_INLINE Floats unit_of_sum(Floats sum) {
+  return hn::Mul(sum, hn::Set(kFloats, 1 / kWeightRoom));
+}
+
+} // namespace HWY_NAMESPACE
+} // namespace mlx_flash::kernels
+HWY_AFTER_NAMESPACE();
+
+#endif
