@@ -25,6 +25,7 @@ PACKAGE = "llama-cpp-python"
 VERSION = "0.3.36"  # llama_bench.cpp is written for its llama.h
 BIGMOE_VERSION = "0.3.35"  # the nearest to the fork that BigMoeOnEdge pins; it does not compile with the next one
 INSIDE = "vendor/llama.cpp/"
+TILES = HERE / "amx_tiles.h"  # mends the compiler's; without it llama.cpp dies of an illegal instruction
 
 
 def say(text):
@@ -120,7 +121,9 @@ def call(*command):
 
 def cmake(source, folder, target, jobs, *options):
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    call("cmake", "-S", source, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=Release", *options)
+    flags = f'{os.environ.get("CXXFLAGS", "")} -include "{TILES}"'.strip()
+    call("cmake", "-S", source, "-B", folder, *generator, "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_CXX_FLAGS={flags}",
+         *options)
     call("cmake", "--build", folder, "--target", target, "--parallel", jobs)
 
 

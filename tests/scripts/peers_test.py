@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import stat
 import subprocess
 import sys
@@ -264,6 +265,34 @@ class Downloads(unittest.TestCase):
             builds.extract(package, pathlib.Path(folder, "out", "llama.cpp"))
             left = sorted(str(path.relative_to(folder)) for path in pathlib.Path(folder).rglob("*") if path.is_file())
         self.assertEqual(left, ["out/llama.cpp/CMakeLists.txt", "out/llama.cpp/src/llama.cpp", "p.tar.gz"])
+
+
+class Building(unittest.TestCase):
+    def assembly(self, source, *flags):
+        """What the compiler makes of it; None where it cannot."""
+        compiler = shutil.which("c++")
+        done = compiler and subprocess.run([compiler, "-x", "c++", "-O3", "-mamx-tile", *flags, "-S", "-o", "-", "-"],
+                                           input=source, capture_output=True, text=True)
+        return done.stdout if done and done.returncode == 0 else None
+
+    def test_shapes_of_tiles_reach_the_instruction(self):
+        # It is compiled and not run: not every machine has tiles. %dil is where a first argument comes.
+        program = """#include <immintrin.h>
+                     void set(unsigned char rows) {
+                       alignas(64) unsigned char config[64] = {1};
+                       config[48] = rows;
+                       _tile_loadconfig(config);
+                     }"""
+        if self.assembly(program) is None:
+            self.skipTest("needs a compiler that knows tiles")
+        self.assertRegex(self.assembly(program, "-include", str(builds.TILES)) or "", r"(?s)%(dil|edi)\b.*ldtilecfg")
+
+    def test_rivals_are_compiled_with_mended_tiles_and_the_flags_of_the_user(self):
+        with mock.patch.object(builds, "call") as call, mock.patch.dict(os.environ, {"CXXFLAGS": "-g1"}):
+            builds.cmake("source", "folder", "program", 2, "-DX=1")
+        configure = call.call_args_list[0].args
+        self.assertIn(f'-DCMAKE_CXX_FLAGS=-g1 -include "{builds.TILES}"', configure)
+        self.assertEqual(configure[-1], "-DX=1")
 
 
 @on_linux
