@@ -7,7 +7,7 @@
 //   weights[j] = factor * weights[j], then + weight[p] for each p with
 //     p % kWeightSums = j
 //   values[c] = factor * values[c], then + value[p][c] * weight[p] for each p
-// where + or - of a product is fused on targets that have it. With i16, queries
+// where + of a product is fused on targets that have it. With i16, queries
 // and weights (these times the scales of the values) are integers with a unit,
 // sums are exact, and
 //   score[p] = sum * key's scale[p], scale has the query's unit in it, and
@@ -34,10 +34,11 @@ namespace HWY_NAMESPACE {
 
 // Attention reads a page from end to end, once or several times: for more
 // queries than are answered at once, and for shorter vectors. Meanwhile it
-// fetches the next page into the second-level cache, over all of these times,
-// and its quarters in turn, since memory gives several streams faster than one.
-// And the line so many later of its own page into the first level: from the
-// second, or from memory where no page came before. A line is kKvLanes words.
+// fetches the next page's words into the second-level cache, spread over these
+// times (the most of them, where their number is no power of 2), and its
+// quarters in turn, since memory gives several streams faster than one. And the
+// line so many later of its own page into the first level: from the second, or
+// from memory where no page came before. A line is kKvLanes words.
 inline constexpr int64_t kStreams = 4;
 inline constexpr int64_t kNearLines = 32;
 inline constexpr int64_t kLineBytes = kKvLanes * 4;
@@ -156,6 +157,8 @@ class SpanQueries {
   using Number = typename Kv::Number;
   static constexpr bool kRounds = sizeof(Number) == 2;
   static constexpr int64_t kWordNumbers = 4 / sizeof(Number);
+  static constexpr int64_t kLanesAtOnce = Kv::kVectors * kLanes;
+  static_assert(kKvLanes % kLanesAtOnce == 0);
 
   SpanQueries(
       const AttentionRun& run,
@@ -167,8 +170,10 @@ class SpanQueries {
         scores_(memory + at.scores),
         factors_(memory + at.factors),
         scales_(memory + at.scales),
-        units_(memory + at.units),
-        inverses_(memory + at.inverses),
+        totals_(memory + at.roundings),
+        largest_(totals_ + kMaxQueries),
+        inverses_(largest_ + kMaxQueries),
+        units_(inverses_ + kMaxQueries),
         queries_(reinterpret_cast<Number*>(memory + at.queries)),
         query_numbers_(at.query_floats * kWordNumbers),
         weights_(reinterpret_cast<Number*>(memory + at.weights)) {
@@ -207,7 +212,7 @@ class SpanQueries {
  private:
   // How often the lines of a page are read for the queries from `begin` on.
   int64_t times(int64_t begin) const {
-    constexpr int64_t kParts = kKvLanes / (Kv::kVectors * kLanes);
+    constexpr int64_t kParts = kKvLanes / kLanesAtOnce;
     const int64_t batches =
         (run_.count - begin + kQueriesAtOnce - 1) / kQueriesAtOnce;
     return static_cast<int64_t>(
@@ -244,7 +249,7 @@ class SpanQueries {
       x[r] = query(q + r);
     }
     const Floats zero = hn::Zero(kFloats);
-    for (int64_t p = 0; p < tokens; p += Kv::kVectors * kLanes) {
+    for (int64_t p = 0; p < tokens; p += kLanesAtOnce) {
       Sums<Kv, kRows> sum;
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) {
@@ -294,8 +299,13 @@ class SpanQueries {
           hn::Set(kFloats, sums_.most[q])};
       float* weights = sums_.weights + q * kWeightSums;
       if constexpr (kRounds) {
-        units_[q] = weigh_scores(
-            weighing, factors_[q], page.scales() + kKvPageTokens, weights);
+        weigh_scores(
+            weighing,
+            factors_[q],
+            page.scales() + kKvPageTokens,
+            weights,
+            totals_[q],
+            largest_[q]);
       } else {
         weigh_scores(weighing, factors_[q], weights);
       }
@@ -305,12 +315,13 @@ class SpanQueries {
     }
   }
 
-  // From sums of weights, which become those of integers.
   HWY_INLINE void round_weights(int64_t begin) const {
     for (int64_t q = begin / kLanes * kLanes; q < run_.count; q += kLanes) {
-      const Floats sum = hn::LoadU(kFloats, units_ + q);
-      hn::StoreU(factor_of_sum(sum), kFloats, inverses_ + q);
-      hn::StoreU(unit_of_sum(sum), kFloats, units_ + q);
+      const Floats total = hn::LoadU(kFloats, totals_ + q);
+      const Floats factor = rounding_factor(
+          total, hn::LoadU(kFloats, largest_ + q), kKvPageTokens);
+      hn::StoreU(rounding_unit(factor, total), kFloats, units_ + q);
+      hn::StoreU(factor, kFloats, inverses_ + q);
     }
     for (int64_t q = begin; q < run_.count; ++q) {
       round_numbers(
@@ -349,8 +360,7 @@ class SpanQueries {
     }
     const int64_t lines = (end - first + kWordNumbers - 1) / kWordNumbers;
     const int64_t columns = sums_.columns;
-    for (int64_t column = 0; column < columns;
-         column += Kv::kVectors * kLanes) {
+    for (int64_t column = 0; column < columns; column += kLanesAtOnce) {
       float* values = sums_.values + q * columns + column;
       const auto before = [&](int r, int c) HWY_ATTR {
         return hn::Mul(
@@ -384,8 +394,10 @@ class SpanQueries {
   float* scores_; // [count, kKvPageTokens]
   float* factors_; // [count]
   float* scales_; // [count] of scores, for powers of 2
-  float* units_; // [count] of weights; i16
-  float* inverses_; // [count] of those; i16
+  float* totals_; // [count] of a page's weights; i16
+  float* largest_; // [count] of them
+  float* inverses_; // [count] of their units
+  float* units_; // [count]
   Number* queries_; // [count, query_numbers_]; i16
   int64_t query_numbers_;
   Number* weights_; // [count, kKvPageTokens]; i16

@@ -225,7 +225,8 @@ void attention(
     std::span<const AttentionRow> rows) {
   const KvLayout& kv = shape.kv;
   MLX_FLASH_CHECK(kv.kv_heads >= 1 && shape.heads % kv.kv_heads == 0);
-  MLX_FLASH_CHECK(kv.head_dim >= 1);
+  MLX_FLASH_CHECK(kv.head_dim >= 1 && kv.head_dim <= kMostHeadDim);
+  MLX_FLASH_CHECK(shape.scale >= 0);
   if (rows.empty()) {
     return;
   }

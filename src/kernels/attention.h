@@ -21,8 +21,8 @@ namespace mlx_flash::kernels {
 
 struct AttentionShape {
   int64_t heads = 0; // of queries; a multiple of kv.kv_heads
-  float scale = 0; // of the scores, usually 1 / sqrt(head_dim)
-  KvLayout kv;
+  float scale = 0; // of the scores, usually 1 / sqrt(head_dim); not negative
+  KvLayout kv; // head_dim is at most kMostHeadDim
 };
 
 struct AttentionRow {
@@ -41,7 +41,7 @@ void attention(
 // The most that attention() takes of its scratch, for any rows.
 size_t attention_scratch_floats(const AttentionShape& shape, int threads);
 
-// Double-precision reference.
+// Double-precision reference. With i16 it rounds queries as attention() does.
 void reference_attention(
     const AttentionShape& shape,
     std::span<const AttentionRow> rows);

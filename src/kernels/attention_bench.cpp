@@ -90,7 +90,7 @@ BENCHMARK(bench_decode)
     ->ArgsProduct({{0, 1}, {512, 4096}, {1, 2}})
     ->UseRealTime();
 
-// The last rows of a context. Arguments: f16, context, rows, threads.
+// The last rows of a context. Arguments: i16, context, rows, threads.
 void bench_prefill(benchmark::State& state) {
   const AttentionShape shape = shape_of(state.range(0));
   const int64_t context = state.range(1);

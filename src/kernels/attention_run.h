@@ -89,12 +89,11 @@ struct AttentionMemory {
   size_t span; // AttentionSums of a span
   size_t row; // AttentionSums of all spans so far
   // For i16, the queries and weights as integers: [kMaxQueries, query_floats]
-  // and [kMaxQueries, kKvPageTokens / 2] pairs, with [kMaxQueries] units
-  // and inverses.
+  // and [kMaxQueries, kKvPageTokens / 2] pairs, and how the weights are
+  // rounded, [4, kMaxQueries]: their sum, the largest, the factor, the unit.
   size_t queries;
   size_t weights;
-  size_t units;
-  size_t inverses;
+  size_t roundings;
   size_t all;
   int64_t query_floats;
 
@@ -110,10 +109,9 @@ struct AttentionMemory {
     const bool rounds = kv.type == KvType::i16;
     weights =
         queries + (rounds ? padded_floats(kMaxQueries * query_floats) : 0);
-    units =
+    roundings =
         weights + (rounds ? padded_floats(kMaxQueries * kKvPageTokens / 2) : 0);
-    inverses = units + (rounds ? each : 0);
-    all = inverses + (rounds ? each : 0);
+    all = roundings + (rounds ? 4 * each : 0);
   }
 };
 

@@ -20,11 +20,13 @@ namespace HWY_NAMESPACE {
 
 static_assert(kWeightSums == kSumLanes);
 
-// 2^(x * scale - most) for results of at most 1, with a relative error below
-// 3e-7; 0 below 2^-125, which no sum of weights feels, as the largest is 1. NaN
-// for NaN. The polynomial is that of the Cephes library's exp2f().
+// 2^(x * scale - most) for x * scale <= most, with a relative error below 3e-7;
+// 0 below 2^-125, which no sum of weights feels, as the largest is 1. NaN for
+// NaN. The polynomial is that of the Cephes library's exp2f(). The product is
+// rounded, as largest_score() rounds it, so that the largest score's weight is
+// exactly 1 however large it is.
 HWY_INLINE Floats weight_of(Floats x, Floats scale, Floats most) {
-  const Floats t = hn::MulSub(x, scale, most);
+  const Floats t = hn::Sub(hn::Mul(x, scale), most);
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the last bits.
   const Floats magic = hn::Set(kFloats, 0x1.8p23f);
   const Floats rounded = hn::Add(t, magic);
@@ -96,13 +98,17 @@ HWY_INLINE void weigh_scores(const Weighing& of, float factor, float* weights) {
 }
 
 // The same, and multiplies the weights by the scales of values, with zeros
-// behind them up to a page's end. Returns the sum of these products.
-HWY_INLINE float weigh_scores(
+// behind them up to a page's end. Gives the sum of these products and the
+// largest.
+HWY_INLINE void weigh_scores(
     const Weighing& of,
     float factor,
     const float* scales,
-    float* weights) {
+    float* weights,
+    float& total,
+    float& most) {
   SumLanes products;
+  Floats largest = hn::Zero(kFloats);
   for (int64_t p = 0; p < kWeightSums; p += kLanes) {
     Floats sum =
         hn::Mul(hn::Set(kFloats, factor), hn::LoadU(kFloats, weights + p));
@@ -115,13 +121,15 @@ HWY_INLINE float weigh_scores(
           hn::Mul(weight, hn::LoadU(kFloats, scales + i)), of.n - i);
       hn::StoreU(product, kFloats, of.scores + i);
       part = hn::Add(part, product);
+      largest = hn::Max(largest, product);
     }
     for (; i < kKvPageTokens; i += kWeightSums) {
       hn::StoreU(hn::Zero(kFloats), kFloats, of.scores + i);
     }
     hn::StoreU(sum, kFloats, weights + p);
   }
-  return products.sum();
+  total = products.sum();
+  most = hn::GetLane(hn::MaxOfLanes(kFloats, largest));
 }
 
 } // namespace HWY_NAMESPACE

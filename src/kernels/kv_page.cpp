@@ -12,7 +12,6 @@ namespace {
 // which vectors do in any order.
 float i16_scale(const float* x, int64_t n) {
   constexpr int32_t kInfinity = 0x7F800000;
-  constexpr float kLeast = 1e-30f; // less has no reciprocal
   int32_t most = 0;
   for (int64_t i = 0; i < n; ++i) {
     most = std::max(most, std::bit_cast<int32_t>(x[i]) & 0x7FFFFFFF);
@@ -21,11 +20,11 @@ float i16_scale(const float* x, int64_t n) {
     return std::numeric_limits<float>::quiet_NaN();
   }
   const auto magnitude = std::bit_cast<float>(most);
-  return magnitude < kLeast ? 0 : magnitude / kKvMost;
+  return magnitude < kKvLeast ? 0 : magnitude / kKvMost;
 }
 
 // Integers of at most 16 bits next to x * factor. Adding 1.5 * 2^23 rounds and
-// leaves them in the last bits; of NaN it leaves 0.
+// leaves them in the last bits.
 void round_to_i16(const float* x, int64_t n, float factor, int16_t* out) {
   for (int64_t i = 0; i < n; ++i) {
     out[i] =
@@ -38,7 +37,7 @@ void round_to_i16(const float* x, int64_t n, float factor, int16_t* out) {
 struct F32Numbers {
   using Number = float;
 
-  F32Numbers(const float*, int64_t, float*) {}
+  F32Numbers(const float*, int64_t, float*, int64_t) {}
 
   void convert(const float* from, int64_t n, float* to) const {
     std::copy_n(from, n, to);
@@ -50,9 +49,10 @@ struct I16Numbers {
 
   float factor;
 
-  I16Numbers(const float* x, int64_t n, float* scale) {
-    *scale = i16_scale(x, n);
-    factor = *scale > 0 ? 1 / *scale : 0;
+  I16Numbers(const float* x, int64_t n, float* scales, int64_t place) {
+    const float scale = i16_scale(x, n);
+    scales[place] = scale;
+    factor = scale > 0 ? 1 / scale : 0;
   }
 
   void convert(const float* from, int64_t n, int16_t* to) const {
@@ -69,10 +69,10 @@ struct HeadWriter {
   const KvLayout& layout;
   int64_t position; // in the page
   Number* head;
-  float* scales; // [2, kKvPageTokens]
+  float* scales; // [2, kKvPageTokens]; none with f32
 
   void write_key(const float* key) const {
-    const Numbers numbers(key, layout.head_dim, scales + position);
+    const Numbers numbers(key, layout.head_dim, scales, position);
     for (int64_t c = 0; c < layout.head_dim; c += kKvLanes) {
       const int64_t n = std::min(kKvLanes, layout.head_dim - c);
       Number block[kKvLanes];
@@ -88,7 +88,7 @@ struct HeadWriter {
 
   void write_value(const float* value) const {
     const Numbers numbers(
-        value, layout.head_dim, scales + kKvPageTokens + position);
+        value, layout.head_dim, scales, kKvPageTokens + position);
     const int64_t part = position % kWordNumbers;
     for (int64_t c = 0; c < layout.head_dim; c += kKvLanes) {
       const int64_t n = std::min(kKvLanes, layout.head_dim - c);

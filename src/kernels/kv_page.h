@@ -12,19 +12,25 @@
 namespace mlx_flash::kernels {
 
 // The numbers of a page. i16 is an integer of at most kKvMost, with one scale
-// for each position's key, and one for its value, of each head: as fine as half
-// precision (11 bits of every number), and products of two such integers are
-// added without conversions and without rounding. A key or a value that has a
-// number that is not finite is NaN as a whole.
+// for each position's key, and one for its value, of each head: finer than half
+// precision (11 bits) for numbers down to an eighth of the largest, and
+// products of two such integers are added without conversions and without
+// rounding. A key or a value that has a number that is not finite is NaN as a
+// whole. Magnitudes from 1e-28 to 1e33 are safe; less may count as 0.
 enum class KvType : uint8_t { f32, i16 };
 
 // Largest magnitude of an i16. Queries and weights become integers whose
 // magnitudes add up to at most kKvFactors: their sum of products then fits 32
-// bits, with two bits more for them than for the keys, because there are many
-// of them in a sum.
+// bits, with three bits more for them than for the keys, because there are many
+// of them in a sum. With fewer than kMostHeadDim of them the sum is as exact in
+// f32 as that needs.
 inline constexpr int32_t kKvMost = 16383;
 inline constexpr int32_t kKvFactors = 131071;
+inline constexpr int64_t kMostHeadDim = 4096;
 static_assert(int64_t{kKvMost} * kKvFactors < int64_t{1} << 31);
+
+// Numbers of which the largest is less become zeros: it has no reciprocal.
+inline constexpr float kKvLeast = 1e-33f;
 
 // What n magnitudes may add up to so that they are at most `most` once each is
 // rounded, which adds a half at most.

@@ -14,7 +14,6 @@
 #endif
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "kernels/kv_page.h"
@@ -26,8 +25,8 @@ namespace HWY_NAMESPACE {
 
 using Ints = hn::Vec<IntTag>;
 
-// Queries at once, and vectors of positions or columns: their sums, those
-// vectors and a factor fit the registers.
+// Queries at once: with kVectors of positions or columns (below) for each,
+// their sums, those vectors and a factor fit the registers.
 inline constexpr int kQueriesAtOnce = kLanes == 16 ? 8
     : kLanes == 8 || HWY_ARCH_ARM_A64              ? 6
                                                    : 2;
@@ -104,6 +103,7 @@ struct PairSum {
     low = vmlal_s16(low, vget_low_s16(w), vget_low_s16(f));
     high = vmlal_high_s16(high, w, f);
   }
+  // Words 0 and 1 have the low sums' pairs of lanes, 2 and 3 the high ones'.
   HWY_INLINE Ints total() const {
     return Ints{vpaddq_s32(low, high)};
   }
@@ -196,14 +196,16 @@ struct I16Kv {
   };
 };
 
-// out[i] = x[i] * factor, rounded; whole vectors, with zeros behind x. Adding
-// 1.5 * 2^23 rounds to an integer and leaves it in the last bits.
+// out[i] = x[i] * factor, rounded; whole vectors and whole pairs, with zeros
+// behind x. Adding 1.5 * 2^23 rounds to an integer and leaves it in the last
+// bits.
 HWY_INLINE void
 round_numbers(const float* x, int64_t n, float factor, int16_t* out) {
   const Floats f = hn::Set(kFloats, factor);
   const Floats magic = hn::Set(kFloats, 0x1.8p23f);
   const hn::Rebind<uint16_t, WordTag> halves;
-  for (int64_t i = 0; i < n; i += kLanes) {
+  const int64_t pairs = (n + 1) / 2;
+  for (int64_t i = 0; i < 2 * pairs; i += kLanes) {
     const Floats rounded = hn::MulAdd(load_up_to(x + i, n - i, 0), f, magic);
     hn::StoreU(
         hn::TruncateTo(halves, hn::BitCast(kWords, rounded)),
@@ -212,11 +214,29 @@ round_numbers(const float* x, int64_t n, float factor, int16_t* out) {
   }
 }
 
-inline constexpr float kLeastFactor = 1e-30f; // less has no reciprocal
+// What numbers are multiplied with before they are rounded, by the sum of n
+// magnitudes and their largest: as much as leaves each 16 bits, and their
+// magnitudes adding up to at most kKvFactors.
+HWY_INLINE Floats rounding_factor(Floats total, Floats most, int64_t n) {
+  const Floats room = hn::Set(kFloats, room_for_rounding(kKvFactors, n));
+  const Floats factor =
+      hn::Min(hn::Div(room, total), hn::Div(hn::Set(kFloats, 32767.0f), most));
+  return hn::IfThenElseZero(hn::Ge(most, hn::Set(kFloats, kKvLeast)), factor);
+}
 
-// Rounds a query to multiples of a unit, which is returned: the smallest one
-// with which no number needs more than 16 bits and their magnitudes add up to
-// at most kKvFactors. NaN if a number is not finite.
+// Of a factor the unit of the rounded numbers. NaN if `total`, their sum, is
+// not finite.
+HWY_INLINE Floats rounding_unit(Floats factor, Floats total) {
+  const Floats one = hn::Set(kFloats, 1.0f);
+  const Floats zero = hn::Zero(kFloats);
+  const auto rounds = hn::Gt(factor, zero);
+  const Floats unit = hn::IfThenElseZero(
+      rounds, hn::Div(one, hn::IfThenElse(rounds, factor, one)));
+  return hn::MulAdd(zero, total, unit);
+}
+
+// Rounds a query to multiples of a unit, which is returned. NaN if the sum of
+// its magnitudes is not finite.
 HWY_INLINE float round_query(const float* x, int64_t n, int16_t* out) {
   SumLanes sum;
   Floats largest = hn::Zero(kFloats);
@@ -226,26 +246,11 @@ HWY_INLINE float round_query(const float* x, int64_t n, int16_t* out) {
     part = hn::Add(part, magnitude);
     largest = hn::Max(largest, magnitude);
   }
-  const float total = sum.sum();
-  const float most = hn::GetLane(hn::MaxOfLanes(kFloats, largest));
-  const float room = room_for_rounding(kKvFactors, n);
-  const float factor =
-      most < kLeastFactor ? 0.0f : std::min(32767.0f / most, room / total);
-  round_numbers(x, n, factor, out);
-  return (factor > 0 ? 1 / factor : 0) + 0 * total;
-}
-
-// For a page's weights, which are not negative, what they are multiplied with
-// before they are rounded, and its reciprocal: they then add up to at most
-// 32767, so that none needs more than 16 bits.
-inline constexpr float kWeightRoom = room_for_rounding(32767, kKvPageTokens);
-HWY_INLINE Floats factor_of_sum(Floats sum) {
-  return hn::IfThenElseZero(
-      hn::Ge(sum, hn::Set(kFloats, kLeastFactor)),
-      hn::Div(hn::Set(kFloats, kWeightRoom), sum));
-}
-HWY_INLINE Floats unit_of_sum(Floats sum) {
-  return hn::Mul(sum, hn::Set(kFloats, 1 / kWeightRoom));
+  const Floats total = hn::Set(kFloats, sum.sum());
+  const Floats most = hn::MaxOfLanes(kFloats, largest);
+  const Floats factor = rounding_factor(total, most, n);
+  round_numbers(x, n, hn::GetLane(factor), out);
+  return hn::GetLane(rounding_unit(factor, total));
 }
 
 } // namespace HWY_NAMESPACE

@@ -111,7 +111,7 @@ void round_rows(
 }
 
 // A query as products with its keys take it. i16: rounded as kv_words-inl.h's
-// round_factors() says, with a sum in its order.
+// round_query() says, with a sum in its order.
 std::vector<double> taken_query(const KvLayout& kv, const float* query) {
   std::vector<double> out(query, query + kv.head_dim);
   if (kv.type == KvType::f32) {
@@ -129,9 +129,11 @@ std::vector<double> taken_query(const KvLayout& kv, const float* query) {
     }
   }
   const float room = room_for_rounding(kKvFactors, kv.head_dim);
-  const float factor = std::min(32767.0f / most, room / sums[0]);
+  const float factor =
+      most < kKvLeast ? 0.0f : std::min(32767.0f / most, room / sums[0]);
+  const float unit = (factor > 0 ? 1 / factor : 0) + 0 * sums[0];
   for (double& number : out) {
-    number = std::nearbyint(number * double{factor}) * double{1 / factor};
+    number = std::nearbyint(number * double{factor}) * double{unit};
   }
   return out;
 }

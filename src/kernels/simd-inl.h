@@ -134,21 +134,6 @@ HWY_INLINE Floats power_of_two(hn::Vec<IntTag> n) {
       kFloats, hn::ShiftLeft<23>(hn::Add(n, hn::Set(kInts, 127))));
 }
 
-// exp(x - n ln(2)) for an integer n that is nearest to x / ln(2): the
-// polynomial of the Cephes library.
-HWY_INLINE Floats exp_near_zero(Floats x, Floats n) {
-  // ln(2) in two parts; n times the first is exact.
-  Floats r = hn::NegMulAdd(n, hn::Set(kFloats, 0.693359375f), x);
-  r = hn::NegMulAdd(n, hn::Set(kFloats, -2.12194440e-4f), r);
-  Floats p = hn::Set(kFloats, 1.9875691500e-4f);
-  p = hn::MulAdd(p, r, hn::Set(kFloats, 1.3981999507e-3f));
-  p = hn::MulAdd(p, r, hn::Set(kFloats, 8.3334519073e-3f));
-  p = hn::MulAdd(p, r, hn::Set(kFloats, 4.1665795894e-2f));
-  p = hn::MulAdd(p, r, hn::Set(kFloats, 1.6666665459e-1f));
-  p = hn::MulAdd(p, r, hn::Set(kFloats, 5.0000001201e-1f));
-  return hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(kFloats, 1.0f));
-}
-
 // exp with a relative error below 2e-7 where the result is a normal number; 0
 // and infinity beyond; NaN for NaN.
 HWY_INLINE Floats exp_lanes(Floats x) {
@@ -159,7 +144,17 @@ HWY_INLINE Floats exp_lanes(Floats x) {
   a = hn::IfThenElse(hn::Lt(a, high), a, high);
   const Floats n =
       hn::Round(hn::Mul(a, hn::Set(kFloats, 1.44269504088896341f)));
-  const Floats p = exp_near_zero(a, n);
+  // exp(a - n ln(2)), the polynomial of the Cephes library; n times the first
+  // part of ln(2) is exact.
+  Floats r = hn::NegMulAdd(n, hn::Set(kFloats, 0.693359375f), a);
+  r = hn::NegMulAdd(n, hn::Set(kFloats, -2.12194440e-4f), r);
+  Floats p = hn::Set(kFloats, 1.9875691500e-4f);
+  p = hn::MulAdd(p, r, hn::Set(kFloats, 1.3981999507e-3f));
+  p = hn::MulAdd(p, r, hn::Set(kFloats, 8.3334519073e-3f));
+  p = hn::MulAdd(p, r, hn::Set(kFloats, 4.1665795894e-2f));
+  p = hn::MulAdd(p, r, hn::Set(kFloats, 1.6666665459e-1f));
+  p = hn::MulAdd(p, r, hn::Set(kFloats, 5.0000001201e-1f));
+  p = hn::Add(hn::MulAdd(p, hn::Mul(r, r), r), hn::Set(kFloats, 1.0f));
   // 2^n in two factors, so that results near 0 and infinity are right.
   const auto whole = hn::ConvertTo(kInts, n);
   const auto half = hn::ShiftRight<1>(whole);

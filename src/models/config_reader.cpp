@@ -88,7 +88,7 @@ int64_t ConfigReader::integer(
     int64_t most,
     std::optional<int64_t> fallback) const {
   const Json* value = values_->find(key);
-  if (!value && fallback) {
+  if (!value && fallback && *fallback >= least && *fallback <= most) {
     return *fallback;
   }
   if (!value || !in_range(*value, least, most)) {

@@ -29,7 +29,7 @@ uint64_t scratch_floats(
   const int64_t q_width = int64_t{s.heads} * s.head_dim;
   const int64_t widest =
       std::max<int64_t>({s.hidden, q_width, s.dense_inner, s.expert_inner});
-  // Pages in i16 take more than those in f32, which need no integers.
+  // Attention takes more beside pages in i16: it needs integers, too.
   uint64_t most = kernels::attention_scratch_floats(
       {s.heads, 1, {s.kv_heads, s.head_dim, kernels::KvType::i16}}, threads);
   // Integers take more than what f32 needs beside the rows.
