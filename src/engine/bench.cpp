@@ -42,7 +42,7 @@ BenchMachine describe_machine() {
   BenchMachine machine;
   machine.cpu = facts.cpu;
   machine.simd = kernels::simd_level();
-  machine.byte_dot = kernels::uses_byte_dot();
+  machine.byte_dot = kernels::uses_byte_dot(kernels::simd_bits());
   machine.system = facts.system;
   machine.cpus = usable_cpus();
   machine.last_level_cache_bytes = facts.last_level_cache_bytes;

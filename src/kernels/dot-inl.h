@@ -157,7 +157,7 @@ using BasicSum = PortableSum;
 // With the processor's own instruction for four bytes, which not all
 // processors of a target have (kernels/byte_dot.h); written as assembly so
 // that no other code is compiled for it.
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
 #define MLX_FLASH_HAVE_BYTE_DOT 1
 struct ByteDotSum {
   static constexpr int most_quads(int) {
@@ -172,7 +172,13 @@ struct ByteDotSum {
     sum = before;
   }
   HWY_INLINE void add(Words codes, Words x) {
+#if HWY_TARGET <= HWY_AVX3
     asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(codes.raw), "v"(x.raw));
+#else
+    asm("%{vex%} vpdpbusd %2, %1, %0"
+        : "+x"(sum.raw)
+        : "x"(codes.raw), "x"(x.raw));
+#endif
   }
   HWY_INLINE Ints finish(Ints) const {
     return sum;

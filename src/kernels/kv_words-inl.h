@@ -141,7 +141,7 @@ struct PairSum {
 // With the processor's own instruction for pairs, which comes with the one for
 // bytes (kernels/byte_dot.h); written as assembly so that no other code is
 // compiled for it.
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
 #define MLX_FLASH_HAVE_PAIR_DOT 1
 struct PairDotSum {
   static constexpr int kVectors = F32Kv::kVectors;
@@ -152,9 +152,15 @@ struct PairDotSum {
     sum = hn::Zero(kInts);
   }
   HWY_INLINE void add(Ints words, Ints factor) {
+#if HWY_TARGET <= HWY_AVX3
     asm("vpdpwssd %2, %1, %0"
         : "+v"(sum.raw)
         : "v"(words.raw), "v"(factor.raw));
+#else
+    asm("%{vex%} vpdpwssd %2, %1, %0"
+        : "+x"(sum.raw)
+        : "x"(words.raw), "x"(factor.raw));
+#endif
   }
   HWY_INLINE Ints total() const {
     return sum;

@@ -6,7 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/simd_level.cpp"
 #include "hwy/foreach_target.h"
 
-#include "hwy/highway.h"
+#include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mlx_flash::kernels {
@@ -14,6 +14,10 @@ namespace HWY_NAMESPACE {
 
 const char* name_of_target() {
   return hwy::TargetName(HWY_TARGET);
+}
+
+int bits_of_target() {
+  return static_cast<int>(32 * kLanes);
 }
 
 } // namespace HWY_NAMESPACE
@@ -24,9 +28,14 @@ HWY_AFTER_NAMESPACE();
 namespace mlx_flash::kernels {
 
 HWY_EXPORT(name_of_target);
+HWY_EXPORT(bits_of_target);
 
 const char* simd_level() {
   return HWY_DYNAMIC_DISPATCH(name_of_target)();
+}
+
+int simd_bits() {
+  return HWY_DYNAMIC_DISPATCH(bits_of_target)();
 }
 
 } // namespace mlx_flash::kernels

@@ -10,4 +10,7 @@ namespace mlx_flash::kernels {
 // "NEON", ... It is what the kernels' own dispatch chooses.
 const char* simd_level();
 
+// Of its vectors, at most 512.
+int simd_bits();
+
 } // namespace mlx_flash::kernels

@@ -18,6 +18,9 @@
 #ifdef __APPLE__
 #include <sys/sysctl.h>
 #endif
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 
 namespace mlx_flash {
 
@@ -53,15 +56,23 @@ int usable_cpus(const std::filesystem::path& root) {
   return std::max(cpus, 1);
 }
 
-bool cpu_has_byte_dot() {
+bool cpu_has_byte_dot(int vector_bits) {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512vnni") != 0;
+  // Not all compilers know the name of AVX-VNNI: leaf 7.1, EAX, bit 4.
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  const bool avx_vnni =
+      __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 16) != 0;
+  return vector_bits == 512 ? __builtin_cpu_supports("avx512vnni") != 0
+                            : vector_bits == 256 && avx_vnni;
 #elif defined(__APPLE__) && defined(__aarch64__)
-  return true; // every Mac with Apple silicon
+  return vector_bits == 128; // every Mac with Apple silicon
 #elif defined(__linux__) && defined(__aarch64__)
-  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  return vector_bits == 128 && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #else
-  return false;
+  return vector_bits < 0;
 #endif
 }
 
