@@ -94,7 +94,6 @@ HWY_INLINE void add_line(
     int64_t k,
     const std::byte* line,
     Sums<Kv, kRows>& sum) {
-  constexpr int64_t kNumbers = 4 / sizeof(typename Kv::Number);
   typename Kv::Vector v[Kv::kVectors];
   HWY_UNROLL(8)
   for (int c = 0; c < Kv::kVectors; ++c) {
@@ -102,7 +101,7 @@ HWY_INLINE void add_line(
   }
   HWY_UNROLL(8)
   for (int r = 0; r < kRows; ++r) {
-    const typename Kv::Vector factor = Kv::factor(x[r] + k * kNumbers);
+    const typename Kv::Vector factor = Kv::factor(x[r] + k * Kv::kWordNumbers);
     HWY_UNROLL(8)
     for (int c = 0; c < Kv::kVectors; ++c) {
       sum[r][c].add(v[c], factor);
@@ -144,10 +143,10 @@ HWY_INLINE void add_products(
   }
 }
 
-// Queries that are alike in number to the others', at most kQueriesAtOnce.
-HWY_INLINE int64_t batch_rows(int64_t queries) {
-  const int64_t batches = (queries + kQueriesAtOnce - 1) / kQueriesAtOnce;
-  return (queries + batches - 1) / batches;
+// Queries are answered in so many batches, each of as many as the others and of
+// at most kQueriesAtOnce.
+HWY_INLINE int64_t batches_of(int64_t queries) {
+  return (queries + kQueriesAtOnce - 1) / kQueriesAtOnce;
 }
 
 // A run's queries while they go through the pages of a span.
@@ -155,8 +154,8 @@ template <class Kv>
 class SpanQueries {
  public:
   using Number = typename Kv::Number;
-  static constexpr bool kRounds = sizeof(Number) == 2;
-  static constexpr int64_t kWordNumbers = 4 / sizeof(Number);
+  static constexpr bool kRounds = Kv::kRounds;
+  static constexpr int64_t kWordNumbers = Kv::kWordNumbers;
   static constexpr int64_t kLanesAtOnce = Kv::kVectors * kLanes;
   static_assert(kKvLanes % kLanesAtOnce == 0);
 
@@ -192,12 +191,14 @@ class SpanQueries {
   // Adds the page at position `first`.
   void attend(const HeadPage& page, int64_t first) {
     const int64_t begin = run_.first_beyond(first);
-    const int64_t rows = batch_rows(run_.count - begin);
+    const int64_t queries = run_.count - begin;
+    const int64_t batches = batches_of(queries);
+    const int64_t rows = (queries + batches - 1) / batches;
     const int64_t tokens = run_.tokens(run_.count - 1, first);
     next_ = {
         reinterpret_cast<uintptr_t>(page.next),
         page.lines() / kStreams * kLineBytes,
-        times(begin)};
+        times(batches)};
     for (int64_t q = begin; q < run_.count; q += rows) {
       for_row_count<kQueriesAtOnce>(
           std::min(rows, run_.count - q),
@@ -210,11 +211,9 @@ class SpanQueries {
   }
 
  private:
-  // How often the lines of a page are read for the queries from `begin` on.
-  int64_t times(int64_t begin) const {
+  // How often the lines of a page are read, as a power of 2.
+  static int64_t times(int64_t batches) {
     constexpr int64_t kParts = kKvLanes / kLanesAtOnce;
-    const int64_t batches =
-        (run_.count - begin + kQueriesAtOnce - 1) / kQueriesAtOnce;
     return static_cast<int64_t>(
         std::bit_ceil(static_cast<uint64_t>(kParts * batches)));
   }

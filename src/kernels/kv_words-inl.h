@@ -4,7 +4,8 @@
 // positions, added to sums with a lane for each position or column.
 //
 // f32 is fused on targets that have it; sums of i16 are exact, so that every
-// way below gives the same ones.
+// way below gives the same ones. Constructors are written out: implicit ones
+// would be compiled without the target's instructions.
 
 #if defined(MLX_FLASH_KERNELS_KV_WORDS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_KV_WORDS_INL_H_
@@ -32,6 +33,8 @@ inline constexpr int kQueriesAtOnce = kLanes == 16 ? 8
                                                    : 2;
 
 struct F32Kv {
+  static constexpr bool kRounds = false; // queries and weights
+  static constexpr int64_t kWordNumbers = 1;
   using Number = float;
   using Vector = Floats;
   static constexpr int kVectors =
@@ -61,16 +64,24 @@ struct F32Kv {
   };
 };
 
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
-
-struct PairSum {
+// Sums of pairs' products, of which each lane has its own.
+struct LaneSum {
   static constexpr int kVectors = F32Kv::kVectors;
   Ints sum;
 
-  HWY_INLINE PairSum() {}
+  HWY_INLINE LaneSum() {}
   HWY_INLINE void start() {
     sum = hn::Zero(kInts);
   }
+  HWY_INLINE Ints total() const {
+    return sum;
+  }
+};
+
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_SSE4
+
+struct PairSum : LaneSum {
+  HWY_INLINE PairSum() {}
   HWY_INLINE void add(Ints words, Ints factor) {
     const hn::Repartition<int16_t, IntTag> halves;
     Ints unused = hn::Zero(kInts);
@@ -80,9 +91,6 @@ struct PairSum {
         hn::BitCast(halves, factor),
         sum,
         unused);
-  }
-  HWY_INLINE Ints total() const {
-    return sum;
   }
 };
 
@@ -111,22 +119,13 @@ struct PairSum {
 
 #else
 
-struct PairSum {
-  static constexpr int kVectors = F32Kv::kVectors;
-  Ints sum;
-
+struct PairSum : LaneSum {
   HWY_INLINE PairSum() {}
-  HWY_INLINE void start() {
-    sum = hn::Zero(kInts);
-  }
   HWY_INLINE void add(Ints words, Ints factor) {
     const Ints high =
         hn::Mul(hn::ShiftRight<16>(words), hn::ShiftRight<16>(factor));
     const Ints low = hn::Mul(low_half(words), low_half(factor));
     sum = hn::Add(sum, hn::Add(low, high));
-  }
-  HWY_INLINE Ints total() const {
-    return sum;
   }
 
  private:
@@ -143,14 +142,8 @@ struct PairSum {
 // compiled for it.
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
 #define MLX_FLASH_HAVE_PAIR_DOT 1
-struct PairDotSum {
-  static constexpr int kVectors = F32Kv::kVectors;
-  Ints sum;
-
+struct PairDotSum : LaneSum {
   HWY_INLINE PairDotSum() {}
-  HWY_INLINE void start() {
-    sum = hn::Zero(kInts);
-  }
   HWY_INLINE void add(Ints words, Ints factor) {
 #if HWY_TARGET <= HWY_AVX3
     asm("vpdpwssd %2, %1, %0"
@@ -162,9 +155,6 @@ struct PairDotSum {
         : "x"(words.raw), "x"(factor.raw));
 #endif
   }
-  HWY_INLINE Ints total() const {
-    return sum;
-  }
 };
 #else
 #define MLX_FLASH_HAVE_PAIR_DOT 0
@@ -172,6 +162,8 @@ struct PairDotSum {
 
 template <class Pairs>
 struct I16Kv {
+  static constexpr bool kRounds = true;
+  static constexpr int64_t kWordNumbers = 2;
   using Number = int16_t;
   using Vector = Ints;
   static constexpr int kVectors = Pairs::kVectors;

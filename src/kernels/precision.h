@@ -14,9 +14,9 @@ enum class Precision : uint8_t {
   // Activations to 8 bits, with a scale for each group of weights. Products
   // are then sums of integers, exact within a group. Keys and values to 15
   // bits, with a scale for each of a head (kernels/kv_page.h), and queries and
-  // softmax's weights to units of which there are 131,071 and 32,767 in all:
-  // finer than the keys themselves, which come out of such products. Dense
-  // weights (f32, f16, bf16), softmax and everything else stay in f32.
+  // softmax's weights to 131,071 units in all: finer than the keys themselves,
+  // which come out of such products. Dense weights (f32, f16, bf16), softmax
+  // and everything else stay in f32.
   int8,
 };
 
