@@ -22,8 +22,6 @@
 #define MLX_FLASH_KERNELS_ATTENTION_INL_H_
 #endif
 
-#include <bit>
-
 #include "kernels/attention_run.h"
 #include "kernels/attention_softmax-inl.h"
 #include "kernels/kv_words-inl.h"
@@ -35,10 +33,10 @@ namespace HWY_NAMESPACE {
 // Attention reads a page from end to end, once or several times: for more
 // queries than are answered at once, and for shorter vectors. Meanwhile it
 // fetches the next page's words into the second-level cache, spread over these
-// times (the most of them, where their number is no power of 2), and its
-// quarters in turn, since memory gives several streams faster than one. And the
-// line so many later of its own page into the first level: from the second, or
-// from memory where no page came before. A line is kKvLanes words.
+// times and over softmax, and its quarters in turn, since memory gives several
+// streams faster than one. And the line so many later of its own page into the
+// first level: from the second, or from memory where no page came before. A
+// line is kKvLanes words.
 inline constexpr int64_t kStreams = 4;
 inline constexpr int64_t kNearLines = 32;
 inline constexpr int64_t kLineBytes = kKvLanes * 4;
@@ -65,23 +63,36 @@ HWY_INLINE void fetch(uintptr_t line) {
   }
 }
 
-// How far the next page is fetched: a line of each stream in one of `times`
-// turns. An address: turns may go on behind the page's end.
-struct NextPage {
-  uintptr_t at;
-  int64_t apart; // streams
-  int64_t times; // a power of 2
-  int64_t turn = 0;
+// How far the next page is fetched: a line of each stream at a time, as often
+// as there are lines in one, evenly over so many turns. An address: turns may
+// go on behind the page's end.
+class NextPage {
+ public:
+  HWY_INLINE NextPage() {}
+  HWY_INLINE NextPage(const std::byte* page, int64_t lines, int64_t turns)
+      : at_(reinterpret_cast<uintptr_t>(page)),
+        apart_(lines / kStreams * kLineBytes),
+        step_((lines / kStreams * kWhole + turns - 1) / turns) {}
 
   HWY_INLINE void take_turn() {
-    if ((turn++ & (times - 1)) == 0) {
+    part_ += step_;
+    if (part_ >= kWhole) {
+      part_ -= kWhole;
       HWY_UNROLL(4)
       for (int64_t s = 0; s < kStreams; ++s) {
-        fetch<2>(at + s * apart);
+        fetch<2>(at_ + s * apart_);
       }
-      at += kLineBytes;
+      at_ += kLineBytes;
     }
   }
+
+ private:
+  static constexpr int64_t kWhole = 65536;
+
+  uintptr_t at_;
+  int64_t apart_; // streams
+  int64_t step_; // for each turn, of kWhole for each fetch
+  int64_t part_ = 0;
 };
 
 template <class Kv, int kRows>
@@ -179,12 +190,9 @@ class SpanQueries {
     constexpr float kLog2E = 1.44269504088896341f;
     for (int64_t q = 0; q < run.count; ++q) {
       scales_[q] = run.shape->scale * kLog2E;
-      if constexpr (kRounds) {
-        scales_[q] *= round_query(
-            run.queries[q],
-            run.shape->kv.head_dim,
-            queries_ + q * query_numbers_);
-      }
+    }
+    if constexpr (kRounds) {
+      round_queries();
     }
   }
 
@@ -195,10 +203,10 @@ class SpanQueries {
     const int64_t batches = batches_of(queries);
     const int64_t rows = (queries + batches - 1) / batches;
     const int64_t tokens = run_.tokens(run_.count - 1, first);
-    next_ = {
-        reinterpret_cast<uintptr_t>(page.next),
-        page.lines() / kStreams * kLineBytes,
-        times(batches)};
+    next_ = NextPage(
+        page.next,
+        page.lines(),
+        kParts * batches * (page.lines() / kStreams) + queries);
     for (int64_t q = begin; q < run_.count; q += rows) {
       for_row_count<kQueriesAtOnce>(
           std::min(rows, run_.count - q),
@@ -211,12 +219,8 @@ class SpanQueries {
   }
 
  private:
-  // How often the lines of a page are read, as a power of 2.
-  static int64_t times(int64_t batches) {
-    constexpr int64_t kParts = kKvLanes / kLanesAtOnce;
-    return static_cast<int64_t>(
-        std::bit_ceil(static_cast<uint64_t>(kParts * batches)));
-  }
+  // How often a line is read, for one batch.
+  static constexpr int64_t kParts = kKvLanes / kLanesAtOnce;
 
   float* scores(int64_t q) const {
     return scores_ + q * kKvPageTokens;
@@ -275,8 +279,7 @@ class SpanQueries {
 
   // Turns the scores of queries from `begin` on into weights, and fills in the
   // factors by which what was summed before is scaled.
-  HWY_INLINE void softmax(const HeadPage& page, int64_t first, int64_t begin)
-      const {
+  HWY_INLINE void softmax(const HeadPage& page, int64_t first, int64_t begin) {
     for (int64_t q = begin; q < run_.count; ++q) {
       factors_[q] = sums_.most[q];
       sums_.most[q] = largest_score(
@@ -296,6 +299,7 @@ class SpanQueries {
           run_.tokens(q, first),
           hn::Set(kFloats, scales_[q]),
           hn::Set(kFloats, sums_.most[q])};
+      next_.take_turn();
       float* weights = sums_.weights + q * kWeightSums;
       if constexpr (kRounds) {
         weigh_scores(
@@ -314,17 +318,36 @@ class SpanQueries {
     }
   }
 
-  HWY_INLINE void round_weights(int64_t begin) const {
-    for (int64_t q = begin / kLanes * kLanes; q < run_.count; q += kLanes) {
-      const Floats total = hn::LoadU(kFloats, totals_ + q);
-      const Floats factor = rounding_factor(
-          total, hn::LoadU(kFloats, largest_ + q), kKvPageTokens);
-      hn::StoreU(rounding_unit(factor, total), kFloats, units_ + q);
-      hn::StoreU(factor, kFloats, inverses_ + q);
+  HWY_INLINE void round_queries() {
+    const int64_t n = run_.shape->kv.head_dim;
+    for (int64_t q = 0; q < run_.count; ++q) {
+      sum_magnitudes(run_.queries[q], n, totals_[q], largest_[q]);
     }
+    choose_units(0, n);
+    for (int64_t q = 0; q < run_.count; ++q) {
+      scales_[q] *= units_[q];
+      round_numbers(
+          run_.queries[q], n, inverses_[q], queries_ + q * query_numbers_);
+    }
+  }
+
+  HWY_INLINE void round_weights(int64_t begin) const {
+    choose_units(begin, kKvPageTokens);
     for (int64_t q = begin; q < run_.count; ++q) {
       round_numbers(
           scores(q), kKvPageTokens, inverses_[q], weights_ + q * kKvPageTokens);
+    }
+  }
+
+  // Units of the n numbers of each query from `begin` on, and what these are
+  // multiplied with.
+  HWY_INLINE void choose_units(int64_t begin, int64_t n) const {
+    for (int64_t q = begin / kLanes * kLanes; q < run_.count; q += kLanes) {
+      const Floats total = hn::LoadU(kFloats, totals_ + q);
+      const Floats factor =
+          rounding_factor(total, hn::LoadU(kFloats, largest_ + q), n);
+      hn::StoreU(rounding_unit(factor, total), kFloats, units_ + q);
+      hn::StoreU(factor, kFloats, inverses_ + q);
     }
   }
 
@@ -393,8 +416,8 @@ class SpanQueries {
   float* scores_; // [count, kKvPageTokens]
   float* factors_; // [count]
   float* scales_; // [count] of scores, for powers of 2
-  float* totals_; // [count] of a page's weights; i16
-  float* largest_; // [count] of them
+  float* totals_; // [count] of magnitudes that are rounded; i16
+  float* largest_; // [count] of these
   float* inverses_; // [count] of their units
   float* units_; // [count]
   Number* queries_; // [count, query_numbers_]; i16

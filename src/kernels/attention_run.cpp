@@ -44,7 +44,7 @@ void sum_span(
     return sum_pages<F32Kv>(run, first, at, memory, sums);
   }
 #if MLX_FLASH_HAVE_PAIR_DOT
-  if (uses_byte_dot(32 * kLanes)) {
+  if (uses_byte_dot(kVectorBits)) {
     return sum_pages<I16Kv<PairDotSum>>(run, first, at, memory, sums);
   }
 #endif

@@ -27,8 +27,9 @@ static_assert(kWeightSums == kSumLanes);
 // exactly 1 however large it is.
 HWY_INLINE Floats weight_of(Floats x, Floats scale, Floats most) {
   const Floats t = hn::Sub(hn::Mul(x, scale), most);
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the last bits.
-  const Floats magic = hn::Set(kFloats, 0x1.8p23f);
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the last bits, here
+  // with 127 more, which makes them a power's exponent.
+  const Floats magic = hn::Set(kFloats, 0x1.8p23f + 127);
   const Floats rounded = hn::Add(t, magic);
   const Floats f = hn::Sub(t, hn::Sub(rounded, magic));
   Floats p = hn::Set(kFloats, 1.535336188319500e-4f);
@@ -38,11 +39,10 @@ HWY_INLINE Floats weight_of(Floats x, Floats scale, Floats most) {
   p = hn::MulAdd(p, f, hn::Set(kFloats, 2.402264791363012e-1f));
   p = hn::MulAdd(p, f, hn::Set(kFloats, 6.931472028550421e-1f));
   p = hn::MulAdd(p, f, hn::Set(kFloats, 1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(kInts, rounded));
-  const Floats result =
-      hn::BitCast(kFloats, hn::Add(hn::BitCast(kInts, p), exponent));
+  const Floats power =
+      hn::BitCast(kFloats, hn::ShiftLeft<23>(hn::BitCast(kInts, rounded)));
   const auto small = hn::Lt(t, hn::Set(kFloats, -125.0f));
-  return hn::IfThenElse(hn::Eq(t, t), hn::IfThenZeroElse(small, result), t);
+  return hn::IfThenZeroElse(small, hn::Mul(p, power));
 }
 
 // v, with zeros behind the first `n` lanes.

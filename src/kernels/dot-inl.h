@@ -20,8 +20,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mlx_flash::kernels {
 namespace HWY_NAMESPACE {
 
-using Ints = hn::Vec<IntTag>;
-
 // Quads whose products fit 16 bits, when each adds `codes` times a byte of x.
 constexpr int quads_in_16_bits(int codes) {
   constexpr int kMost = 32767 / 127;

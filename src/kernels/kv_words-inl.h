@@ -24,8 +24,6 @@ HWY_BEFORE_NAMESPACE();
 namespace mlx_flash::kernels {
 namespace HWY_NAMESPACE {
 
-using Ints = hn::Vec<IntTag>;
-
 // Queries at once: with kVectors of positions or columns (below) for each,
 // their sums, those vectors and a factor fit the registers.
 inline constexpr int kQueriesAtOnce = kLanes == 16 ? 8
@@ -233,9 +231,9 @@ HWY_INLINE Floats rounding_unit(Floats factor, Floats total) {
   return hn::MulAdd(zero, total, unit);
 }
 
-// Rounds a query to multiples of a unit, which is returned. NaN if the sum of
-// its magnitudes is not finite.
-HWY_INLINE float round_query(const float* x, int64_t n, int16_t* out) {
+// The sum of n magnitudes and the largest.
+HWY_INLINE void
+sum_magnitudes(const float* x, int64_t n, float& total, float& most) {
   SumLanes sum;
   Floats largest = hn::Zero(kFloats);
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -244,11 +242,8 @@ HWY_INLINE float round_query(const float* x, int64_t n, int16_t* out) {
     part = hn::Add(part, magnitude);
     largest = hn::Max(largest, magnitude);
   }
-  const Floats total = hn::Set(kFloats, sum.sum());
-  const Floats most = hn::MaxOfLanes(kFloats, largest);
-  const Floats factor = rounding_factor(total, most, n);
-  round_numbers(x, n, hn::GetLane(factor), out);
-  return hn::GetLane(rounding_unit(factor, total));
+  total = sum.sum();
+  most = hn::GetLane(hn::MaxOfLanes(kFloats, largest));
 }
 
 } // namespace HWY_NAMESPACE

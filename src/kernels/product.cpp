@@ -60,7 +60,7 @@ void multiply_integers(const ProductTask& task) {
 void multiply_any(const ProductTask& task) {
   if (task.integers) {
 #if MLX_FLASH_HAVE_BYTE_DOT
-    if (uses_byte_dot(32 * kLanes)) {
+    if (uses_byte_dot(kVectorBits)) {
       return multiply_integers<ByteDotSum>(task);
     }
 #endif

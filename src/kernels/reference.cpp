@@ -111,7 +111,8 @@ void round_rows(
 }
 
 // A query as products with its keys take it. i16: rounded as kv_words-inl.h's
-// round_query() says, with a sum in its order.
+// rounding_factor() and round_numbers() say, with a sum in sum_magnitudes()'s
+// order.
 std::vector<double> taken_query(const KvLayout& kv, const float* query) {
   std::vector<double> out(query, query + kv.head_dim);
   if (kv.type == KvType::f32) {

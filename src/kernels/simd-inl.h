@@ -30,11 +30,13 @@ using WordTag = hn::RebindToUnsigned<FloatTag>;
 using IntTag = hn::RebindToSigned<FloatTag>;
 using Floats = hn::Vec<FloatTag>;
 using Words = hn::Vec<WordTag>;
+using Ints = hn::Vec<IntTag>;
 
 inline constexpr FloatTag kFloats{};
 inline constexpr WordTag kWords{};
 inline constexpr IntTag kInts{};
 inline constexpr int64_t kLanes = hn::MaxLanes(kFloats);
+inline constexpr int kVectorBits = static_cast<int>(32 * kLanes);
 
 inline constexpr int64_t kSumLanes = 16;
 inline constexpr int64_t kSumParts = kSumLanes / kLanes;

@@ -17,7 +17,7 @@ const char* name_of_target() {
 }
 
 int bits_of_target() {
-  return static_cast<int>(32 * kLanes);
+  return kVectorBits;
 }
 
 } // namespace HWY_NAMESPACE

@@ -116,6 +116,15 @@ TEST_CASE("config: heads that cannot share keys and odd heads are refused") {
   CHECK(names(complaint(config, ErrorCode::bad_model), "head_dim"));
 }
 
+TEST_CASE("config: the width of heads is bounded where it is not written") {
+  Json config = demo_config();
+  config.erase("head_dim");
+  config["hidden_size"] = 8192;
+  config["num_attention_heads"] = 1;
+  config["num_key_value_heads"] = 1;
+  CHECK(names(complaint(config, ErrorCode::bad_model), "head_dim"));
+}
+
 TEST_CASE("config: what is no JSON object is refused") {
   for (const char* text : {"", "[]", "{", "null", "{\"model_type\": 1}"}) {
     CHECK_THROWS_AS(read_model_shape(text), Error);
