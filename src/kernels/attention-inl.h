@@ -63,9 +63,10 @@ HWY_INLINE void fetch(uintptr_t line) {
   }
 }
 
-// How far the next page is fetched: a line of each stream at a time, as often
-// as there are lines in one, evenly over so many turns. An address: turns may
-// go on behind the page's end.
+// How far the next page is fetched: a line of each stream at a time, evenly
+// over so many turns, so that all has been fetched after the last one. An
+// address: turns may go on behind the page's end, or be fewer (where this page
+// is not full, or its lines are no multiple of the streams).
 class NextPage {
  public:
   HWY_INLINE NextPage() {}
@@ -89,9 +90,9 @@ class NextPage {
  private:
   static constexpr int64_t kWhole = 65536;
 
-  uintptr_t at_;
-  int64_t apart_; // streams
-  int64_t step_; // for each turn, of kWhole for each fetch
+  uintptr_t at_ = 0;
+  int64_t apart_ = 0; // streams
+  int64_t step_ = 0; // for each turn, of kWhole for each fetch
   int64_t part_ = 0;
 };
 
@@ -318,7 +319,7 @@ class SpanQueries {
     }
   }
 
-  HWY_INLINE void round_queries() {
+  HWY_INLINE void round_queries() const {
     const int64_t n = run_.shape->kv.head_dim;
     for (int64_t q = 0; q < run_.count; ++q) {
       sum_magnitudes(run_.queries[q], n, totals_[q], largest_[q]);
@@ -339,8 +340,8 @@ class SpanQueries {
     }
   }
 
-  // Units of the n numbers of each query from `begin` on, and what these are
-  // multiplied with.
+  // For each query from `begin` on the unit of its n numbers, and what they are
+  // multiplied with to be rounded.
   HWY_INLINE void choose_units(int64_t begin, int64_t n) const {
     for (int64_t q = begin / kLanes * kLanes; q < run_.count; q += kLanes) {
       const Floats total = hn::LoadU(kFloats, totals_ + q);

@@ -89,8 +89,9 @@ struct AttentionMemory {
   size_t span; // AttentionSums of a span
   size_t row; // AttentionSums of all spans so far
   // For i16, the queries and weights as integers: [kMaxQueries, query_floats]
-  // and [kMaxQueries, kKvPageTokens / 2] pairs, and how the weights are
-  // rounded, [4, kMaxQueries]: their sum, the largest, the factor, the unit.
+  // and [kMaxQueries, kKvPageTokens / 2] pairs, and how queries, then a
+  // page's weights, are rounded, [4, kMaxQueries]: the sum of the magnitudes,
+  // the largest, the factor, the unit.
   size_t queries;
   size_t weights;
   size_t roundings;

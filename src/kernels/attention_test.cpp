@@ -421,22 +421,49 @@ TEST_CASE("attention: what is not a number makes the row NaN, and no other") {
   for_each_target([&] {
     for (const KvType type : {KvType::f32, KvType::i16}) {
       const auto shape = shape_of(2, 2, 16, type);
-      for (const char* bad : {"query", "key", "value"}) {
+      for (const auto& [bad, at] : std::vector<std::pair<const char*, int>>{
+               {"query", 40},
+               {"key", 0},
+               {"key", 40},
+               {"key", 64},
+               {"value", 0},
+               {"value", 40}}) {
         CAPTURE(bad);
+        CAPTURE(at);
         Rng rng(63);
         Sequence sequence(shape, 80);
-        sequence.append_random(rng, 40);
+        sequence.append_random(rng, at);
         auto key = random_floats(rng, 32);
         auto value = random_floats(rng, 32);
         auto query = random_floats(rng, 32);
         (bad[0] == 'q' ? query : bad[0] == 'k' ? key : value)[3] = NAN;
         sequence.append(key.data(), value.data());
-        sequence.append_random(rng, 39);
+        sequence.append_random(rng, 79 - at);
         const auto out = attend_alone(shape, sequence, query.data(), 80);
         CHECK(std::isnan(out[3]));
         for (size_t i = 16; i < 32; ++i) { // the other head
           CHECK(std::isfinite(out[i]));
         }
+      }
+    }
+  });
+}
+
+TEST_CASE("attention: a query's bits do not depend on those beside it") {
+  for_each_target([&] {
+    for (const KvType type : {KvType::f32, KvType::i16}) {
+      const auto shape = shape_of(6, 1, 16, type);
+      Rng rng(65);
+      Sequence sequence(shape, 80);
+      sequence.append_random(rng, 80);
+      auto query = random_floats(rng, 6 * 16);
+      const auto good = attend_alone(shape, sequence, query.data(), 80);
+      for (const float other : {NAN, INFINITY, 1e30f, 0.0f}) {
+        CAPTURE(other);
+        std::fill_n(query.begin() + 2 * 16, 16, other);
+        const auto out = attend_alone(shape, sequence, query.data(), 80);
+        CHECK(same_bits(out.data(), good.data(), 2 * 16));
+        CHECK(same_bits(out.data() + 3 * 16, good.data() + 3 * 16, 3 * 16));
       }
     }
   });

@@ -231,7 +231,7 @@ HWY_INLINE Floats rounding_unit(Floats factor, Floats total) {
   return hn::MulAdd(zero, total, unit);
 }
 
-// The sum of n magnitudes and the largest.
+// The sum of the magnitudes of n numbers, and the largest.
 HWY_INLINE void
 sum_magnitudes(const float* x, int64_t n, float& total, float& most) {
   SumLanes sum;

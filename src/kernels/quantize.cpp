@@ -49,8 +49,7 @@ float largest_magnitude(const float* x, int64_t size) {
 }
 
 // to[i] = round(x[i] * factor) for 16 numbers, added to `sum`.
-HWY_INLINE void
-round_16(const float* x, Floats factor, int8_t* to, hn::Vec<IntTag>& sum) {
+HWY_INLINE void round_16(const float* x, Floats factor, int8_t* to, Ints& sum) {
   const hn::Rebind<int8_t, IntTag> narrow;
   for (int64_t i = 0; i < 16; i += kLanes) {
     // A NaN becomes something in range.

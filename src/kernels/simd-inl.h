@@ -131,7 +131,7 @@ HWY_INLINE void store_up_to(Floats v, int64_t n, float* to) {
 }
 
 // 2^n for -126 <= n <= 127.
-HWY_INLINE Floats power_of_two(hn::Vec<IntTag> n) {
+HWY_INLINE Floats power_of_two(Ints n) {
   return hn::BitCast(
       kFloats, hn::ShiftLeft<23>(hn::Add(n, hn::Set(kInts, 127))));
 }
