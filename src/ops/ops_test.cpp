@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "ops/cpu_ops.h"
 #include "ops/mlx_ops.h"
+#include "ops/paged_kv_cache.h"
 
 using namespace mlx_flash;
 using namespace mlx_flash::ops;
@@ -351,6 +352,65 @@ TEST_CASE("kv cache: pages are returned when a sequence shrinks or ends") {
     CHECK(cache->reserve(a, 4 * kKvPageTokens));
     CHECK(cache->add_sequence() == b);
   }
+}
+
+TEST_CASE("kv cache: sequences can begin with the same pages") {
+  CpuOps ops(2, kernels::Precision::f32);
+  const KvShape shape{1, 1, 8};
+  PagedKvCache cache(shape, 5 * kKvPageTokens, kernels::KvType::f32);
+  Rng rng(18);
+  const AttentionSpec spec{1, 1, 8, 0.25f};
+  const auto attend = [&](int sequence, int start, int rows, uint64_t seed) {
+    Rng own(seed); // the same rows for the same seed
+    const auto x = random_rows(own, rows, 8);
+    REQUIRE(cache.reserve(sequence, start + rows));
+    Batch batch;
+    batch.add(sequence, start, std::vector<uint32_t>(rows, 0));
+    const auto out = ops.attention(spec, x, x, x, cache, 0, batch);
+    cache.set_length(sequence, start + rows);
+    return std::vector<float>(out.data<float>(), out.data<float>() + out.size());
+  };
+  const int first = cache.add_sequence();
+  const int second = cache.add_sequence();
+  attend(first, 0, 2 * kKvPageTokens, 1);
+  const auto expected = attend(first, 2 * kKvPageTokens, 3, 2);
+  const auto pages = cache.pages(first);
+  cache.begin_with(second, std::vector(pages.begin(), pages.begin() + 2));
+  CHECK(cache.length(second) == 2 * kKvPageTokens);
+  CHECK(cache.free_pages() == 2);
+  CHECK(attend(second, 2 * kKvPageTokens, 3, 2) == expected);
+  // Written to behind a rewind, a shared page is copied first.
+  cache.set_length(second, kKvPageTokens + 1);
+  attend(second, kKvPageTokens + 1, 5, 3);
+  CHECK(cache.pages(second)[0] == cache.pages(first)[0]);
+  CHECK(cache.pages(second)[1] != cache.pages(first)[1]);
+  cache.set_length(first, 2 * kKvPageTokens);
+  CHECK(attend(first, 2 * kKvPageTokens, 3, 2) == expected);
+  // A page is free again after its last user.
+  const uint32_t shared = cache.pages(first)[0];
+  cache.retain(shared);
+  cache.remove_sequence(first);
+  cache.remove_sequence(second);
+  CHECK(cache.free_pages() == 4);
+  CHECK(cache.users(shared) == 1);
+  cache.release(shared);
+  CHECK(cache.free_pages() == 5);
+}
+
+TEST_CASE("kv cache: a copy of a shared page needs room") {
+  PagedKvCache cache({1, 1, 8}, 2 * kKvPageTokens, kernels::KvType::f32);
+  const int first = cache.add_sequence();
+  const int second = cache.add_sequence();
+  REQUIRE(cache.reserve(first, 2 * kKvPageTokens));
+  cache.set_length(first, 2 * kKvPageTokens);
+  const auto pages = cache.pages(first);
+  cache.begin_with(second, std::vector(pages.begin(), pages.begin() + 1));
+  cache.set_length(second, 3);
+  CHECK(cache.reserve(second, 3)); // nothing to write
+  CHECK_FALSE(cache.reserve(second, 4));
+  CHECK(cache.pages(second)[0] == cache.pages(first)[0]);
+  cache.remove_sequence(first);
+  CHECK(cache.reserve(second, 4)); // its own now
 }
 
 TEST_CASE("device buffer: arrays see what is written behind them") {

@@ -1,5 +1,8 @@
 #include "ops/paged_kv_cache.h"
 
+#include <cstring>
+#include <utility>
+
 #include "base/align.h"
 #include "base/check.h"
 
@@ -16,6 +19,7 @@ PagedKvCache::PagedKvCache(
   for (uint32_t page = pages; page > 0; --page) {
     free_.push_back(page - 1); // the lowest page is taken first
   }
+  users_.resize(pages);
 }
 
 int PagedKvCache::add_sequence() {
@@ -46,7 +50,7 @@ void PagedKvCache::set_length(int sequence, int length) {
   s.length = length;
   const size_t needed = div_up(length, kKvPageTokens);
   while (s.pages.size() > needed) {
-    free_.push_back(s.pages.back());
+    release(s.pages.back());
     s.pages.pop_back();
   }
 }
@@ -54,14 +58,54 @@ void PagedKvCache::set_length(int sequence, int length) {
 bool PagedKvCache::reserve(int sequence, int length) {
   Sequence& s = sequences_[sequence];
   const size_t needed = div_up(length, kKvPageTokens);
-  if (needed > s.pages.size() + free_.size()) {
+  // The page that will be written first, where others use it.
+  const size_t first = s.length / kKvPageTokens;
+  const bool copies = length > s.length && first < s.pages.size() &&
+      users_[s.pages[first]] > 1;
+  if (needed + (copies ? 1 : 0) > s.pages.size() + free_.size()) {
     return false;
   }
+  if (copies) {
+    const uint32_t shared = std::exchange(s.pages[first], take_page());
+    std::memcpy(
+        memory_.data() + s.pages[first] * page_bytes_,
+        memory_.data() + shared * page_bytes_,
+        page_bytes_);
+    release(shared);
+  }
   while (s.pages.size() < needed) {
-    s.pages.push_back(free_.back());
-    free_.pop_back();
+    s.pages.push_back(take_page());
   }
   return true;
+}
+
+uint32_t PagedKvCache::take_page() {
+  const uint32_t page = free_.back();
+  free_.pop_back();
+  users_[page] = 1;
+  return page;
+}
+
+void PagedKvCache::begin_with(int sequence, std::span<const uint32_t> pages) {
+  Sequence& s = sequences_[sequence];
+  MLX_FLASH_CHECK(s.used && s.pages.empty());
+  for (const uint32_t page : pages) {
+    retain(page);
+    s.pages.push_back(page);
+  }
+  s.length = static_cast<int>(pages.size()) * kKvPageTokens;
+}
+
+void PagedKvCache::retain(uint32_t page) {
+  MLX_FLASH_CHECK(users_[page] > 0);
+  ++users_[page];
+}
+
+void PagedKvCache::release(uint32_t page) {
+  MLX_FLASH_CHECK(users_[page] > 0);
+  if (--users_[page] == 0) {
+    free_.push_back(page);
+  }
 }
 
 size_t PagedKvCache::page_count(int sequence) const {
