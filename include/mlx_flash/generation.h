@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,8 +16,18 @@ namespace mlx_flash {
 
 using TokenId = uint32_t;
 
-// Applied in this order: repetition penalty, temperature, top-k, top-p,
-// min-p. The defaults change nothing.
+struct TokenLogprob {
+  TokenId id = 0;
+  double logprob = 0;
+};
+
+struct LogitBias {
+  TokenId id = 0;
+  float bias = 0;
+};
+
+// Applied in this order: logit bias, repetition penalty, presence and frequency
+// penalty, temperature, top-k, top-p, min-p. The defaults change nothing.
 struct SamplingOptions {
   float temperature = 0; // 0: the most probable token, always
   int top_k = 0; // 0: all
@@ -24,6 +36,11 @@ struct SamplingOptions {
   // Logits of tokens that occurred are divided (if positive) or multiplied by
   // this (Keskar et al., "CTRL", 2019).
   float repetition_penalty = 1;
+  // Subtracted from the logits of tokens that were generated: once, and as
+  // often as they were. The prompt does not count (as in OpenAI's API).
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  std::vector<LogitBias> logit_bias{}; // added to logits
   uint64_t seed = 0;
 };
 
@@ -38,6 +55,14 @@ enum class FinishReason {
 // "stop", "length", "cancelled".
 const char* finish_reason_name(FinishReason reason);
 
+// What a text has to be: JSON that a schema allows, a match of a regular
+// expression, or a text of a Lark grammar, as llguidance reads them.
+struct Constraint {
+  enum class Kind { none, json_schema, regex, lark };
+  Kind kind = Kind::none;
+  std::string source;
+};
+
 struct GenerationOptions {
   SamplingOptions sampling;
   uint64_t max_tokens = 256;
@@ -46,9 +71,14 @@ struct GenerationOptions {
   std::vector<std::string> stop_strings;
   std::vector<TokenId> stop_tokens;
   bool ignore_eos = false; // do not end at the model's end tokens
-  // Constrains the text when not empty: a JSON schema.
-  std::string json_schema;
+  Constraint constraint;
+  // Of each chosen token, before sampling changes any probability, and of so
+  // many of the most probable ones at its place.
+  bool logprobs = false;
+  int top_logprobs = 0; // at most kMostTopLogprobs
 };
+
+inline constexpr int kMostTopLogprobs = 20;
 
 // Throws Error(invalid_argument) for what is wrong without knowing the model.
 void validate(const GenerationOptions& options);
@@ -64,6 +94,30 @@ struct GenerationResult {
 // becomes certain. Return false to cancel.
 using OnText = std::function<bool(std::string_view text)>;
 
+// A token of an answer.
+struct ChosenToken {
+  TokenId id = 0;
+  double logprob = 0; // if logprobs were asked for
+  std::vector<TokenLogprob> top{}; // best first
+};
+
+// Hears of an answer while it is made (Session::start).
+//
+// Thread rule: called on the engine's thread, which waits for each call: none
+// may wait for anything itself.
+class GenerationListener {
+ public:
+  virtual ~GenerationListener() = default;
+
+  // `text` has become certain, and `tokens` were chosen since the last call;
+  // either may be empty.
+  virtual void on_text(
+      std::string_view text,
+      std::span<const ChosenToken> tokens) = 0;
+  // The last call: what came out, or why it failed.
+  virtual void on_end(GenerationResult result, std::exception_ptr error) = 0;
+};
+
 // Token log-probabilities of a given text.
 struct ScoreResult {
   std::vector<TokenId> ids;
@@ -71,11 +125,7 @@ struct ScoreResult {
   // shorter than ids, and logprobs[i - 1] belongs to ids[i].
   std::vector<double> logprobs;
   // The most probable tokens at the same positions, best first.
-  struct Candidate {
-    TokenId id;
-    double logprob;
-  };
-  std::vector<std::vector<Candidate>> top;
+  std::vector<std::vector<TokenLogprob>> top;
   double perplexity = 0; // exp of the mean of -logprobs
 };
 

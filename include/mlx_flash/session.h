@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,14 @@ class Session {
       std::span<const TokenId> prompt,
       const GenerationOptions& options,
       const OnText& on_text = {}) = 0;
+
+  // The same without waiting: returns at once, and `listener` hears the rest.
+  // The session is busy until its on_end(); destroying the session before ends
+  // the answer as an Error(cancelled).
+  virtual void start(
+      std::vector<TokenId> prompt,
+      const GenerationOptions& options,
+      std::shared_ptr<GenerationListener> listener) = 0;
 
   // Appends `ids`, at least two, to an empty session and returns their
   // log-probabilities, with the `top` best candidates at each position.

@@ -132,7 +132,9 @@ GenerationOptions SamplingFlags::options(
   for (const uint64_t id : stop_ids_) {
     options.stop_tokens.push_back(static_cast<TokenId>(id));
   }
-  options.json_schema = json_schema_;
+  if (constrains()) {
+    options.constraint = {Constraint::Kind::json_schema, json_schema_};
+  }
   validate(options);
   return options;
 }

@@ -119,7 +119,7 @@ int ScoreCommand::run() {
   EngineOptions options = engine_.options(ids.size());
   options.text = std::move(text); // loaded once, for both
   options.result_bytes =
-      ids.size() * top_.value_or(0) * sizeof(ScoreResult::Candidate);
+      ids.size() * top_.value_or(0) * sizeof(TokenLogprob);
   const auto engine = Engine::open(options);
   ScoreResult result;
   {

@@ -24,7 +24,7 @@ void Answers::start(Request& request) {
 // Throws Error(invalid_argument) for candidates that have no memory.
 void Answers::check_results(const Request& request) const {
   const auto bytes = checked_mul(
-      request.tokens.size() * sizeof(ScoreResult::Candidate),
+      request.tokens.size() * sizeof(TokenLogprob),
       static_cast<uint64_t>(std::max(request.top, 0)));
   if (!bytes || *bytes > setup_.result_bytes) {
     fail(
@@ -37,44 +37,77 @@ void Answers::check_results(const Request& request) const {
   }
 }
 
+void Answers::require_in_vocabulary(TokenId id, const char* what) const {
+  if (id >= static_cast<TokenId>(setup_.vocab)) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[generate] {} {} is outside the vocabulary of {}",
+        what,
+        id,
+        setup_.vocab);
+  }
+}
+
 void Answers::start_generation(Request& request) {
   const GenerationOptions& options = request.options;
   for (const TokenId id : options.stop_tokens) {
-    if (id >= static_cast<TokenId>(setup_.vocab)) {
-      fail(
-          ErrorCode::invalid_argument,
-          "[generate] stop token {} is outside the vocabulary of {}",
-          id,
-          setup_.vocab);
-    }
+    require_in_vocabulary(id, "stop token");
   }
-  request.sampler = std::make_unique<Sampler>(options.sampling);
+  for (const LogitBias& each : options.sampling.logit_bias) {
+    require_in_vocabulary(each.id, "biased token");
+  }
+  request.sampler = std::make_unique<Sampler>(options.sampling, scratch_);
   for (const TokenId id : request.timeline->tokens) {
-    request.sampler->accept(id);
+    request.sampler->accept_prompt(id);
   }
   for (const TokenId id : request.tokens) {
-    request.sampler->accept(id);
+    request.sampler->accept_prompt(id);
   }
   request.stop_strings = std::make_unique<StopStrings>(options.stop_strings);
   if (setup_.tokenizer) {
     request.detokenizer = std::make_unique<Detokenizer>(*setup_.tokenizer);
-  } else if (!options.stop_strings.empty() || !options.json_schema.empty()) {
+  } else if (
+      !options.stop_strings.empty() ||
+      options.constraint.kind != Constraint::Kind::none) {
     fail(
         ErrorCode::unsupported,
-        "[generate] stop strings and schemas need text, and this model has no "
+        "[generate] stop strings and constraints need text, and this model has no "
         "tokenizer.json");
   }
   request.result.prompt_tokens = request.tokens.size();
-  if (!options.json_schema.empty()) {
+  if (options.constraint.kind != Constraint::Kind::none) {
     constrain(request);
   }
 }
+
+namespace {
+
+std::unique_ptr<GrammarMatcher> make_matcher(
+    const Grammar& grammar,
+    const Constraint& constraint) {
+  switch (constraint.kind) {
+    case Constraint::Kind::json_schema:
+      return std::make_unique<GrammarMatcher>(
+          grammar, GrammarKind::json_schema, tight_schema(constraint.source));
+    case Constraint::Kind::regex:
+      return std::make_unique<GrammarMatcher>(
+          grammar, GrammarKind::regex, constraint.source);
+    case Constraint::Kind::lark:
+      return std::make_unique<GrammarMatcher>(
+          grammar, GrammarKind::lark, constraint.source);
+    case Constraint::Kind::none:
+      break;
+  }
+  return nullptr;
+}
+
+} // namespace
 
 void Answers::constrain(Request& request) {
   if (!setup_.grammars) {
     fail(
         ErrorCode::invalid_argument,
-        "[grammar] this engine was opened without room for schemas");
+        "[grammar] this engine was opened without room for schemas and grammars");
   }
   const auto vocab = static_cast<size_t>(setup_.vocab);
   if (!grammar_) {
@@ -87,10 +120,7 @@ void Answers::constrain(Request& request) {
     grammar_ = std::make_unique<Grammar>(
         *setup_.tokenizer, vocab, setup_.end_tokens[0]);
   }
-  request.grammar = std::make_unique<GrammarMatcher>(
-      *grammar_,
-      GrammarKind::json_schema,
-      tight_schema(request.options.json_schema));
+  request.grammar = make_matcher(*grammar_, request.options.constraint);
   mask_.resize((vocab + 31) / 32);
 }
 
@@ -111,6 +141,9 @@ void Answers::take_row(
 }
 
 void Answers::next_token(Request& request, std::span<float> logits) {
+  if (request.options.logprobs) {
+    original_.assign(logits.begin(), logits.end()); // sampling changes them
+  }
   std::span<const uint32_t> allowed;
   if (request.grammar) {
     request.grammar->allowed(mask_);
@@ -137,9 +170,11 @@ void Answers::next_token(Request& request, std::span<float> logits) {
   }
   request.sampler->accept(*token);
   request.result.tokens.push_back(*token);
-  if (request.detokenizer) {
-    emit(request, request.detokenizer->push(*token));
-  }
+  const ChosenToken chosen = describe(*token, options);
+  emit(
+      request,
+      request.detokenizer ? request.detokenizer->push(*token) : std::string(),
+      {&chosen, 1});
   if (request.stop_strings->finished() || complete) {
     end_generation(request, FinishReason::stop);
   } else if (request.result.tokens.size() >= options.max_tokens) {
@@ -149,35 +184,50 @@ void Answers::next_token(Request& request, std::span<float> logits) {
   request.next = *token;
 }
 
-void Answers::emit(Request& request, const std::string& text) {
-  const std::string certain = request.stop_strings->push(text);
-  if (certain.empty()) {
-    return;
+ChosenToken Answers::describe(TokenId token, const GenerationOptions& options)
+    const {
+  ChosenToken chosen{token};
+  if (!options.logprobs) {
+    return chosen;
   }
-  request.result.text += certain;
-  std::lock_guard lock(request.mutex);
-  request.text += certain;
-  request.changed.notify_all();
+  if (const auto distribution = LogSoftmax::of(original_)) {
+    chosen.logprob = distribution->logprob(token);
+    chosen.top = distribution->top(static_cast<size_t>(options.top_logprobs));
+  }
+  return chosen;
+}
+
+void Answers::emit(
+    Request& request,
+    const std::string& text,
+    std::span<const ChosenToken> tokens) {
+  tell(request, request.stop_strings->push(text), tokens);
+}
+
+// What is certain now.
+void Answers::tell(
+    Request& request,
+    const std::string& text,
+    std::span<const ChosenToken> tokens) {
+  request.result.text += text;
+  if (request.listener && (!text.empty() || !tokens.empty())) {
+    request.listener->on_text(text, tokens);
+  }
 }
 
 void Answers::end_generation(Request& request, FinishReason reason) {
   try {
     if (request.detokenizer) {
-      emit(request, request.detokenizer->flush());
+      emit(request, request.detokenizer->flush(), {});
     }
+    if (request.stop_strings->finished()) {
+      reason = FinishReason::stop;
+    }
+    request.result.finish_reason = reason;
+    tell(request, request.stop_strings->flush(), {});
   } catch (...) {
     request.end(current_error());
     return;
-  }
-  if (request.stop_strings->finished()) {
-    reason = FinishReason::stop;
-  }
-  const std::string rest = request.stop_strings->flush();
-  request.result.text += rest;
-  request.result.finish_reason = reason;
-  {
-    std::lock_guard lock(request.mutex);
-    request.text += rest;
   }
   request.end();
 }

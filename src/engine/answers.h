@@ -40,15 +40,27 @@ class Answers {
 
  private:
   void start_generation(Request& request);
+  void require_in_vocabulary(TokenId id, const char* what) const;
   void constrain(Request& request);
   void check_results(const Request& request) const;
   void next_token(Request& request, std::span<float> logits);
-  void emit(Request& request, const std::string& text);
+  ChosenToken describe(TokenId token, const GenerationOptions& options) const;
+  void emit(
+      Request& request,
+      const std::string& text,
+      std::span<const ChosenToken> tokens);
+  void tell(
+      Request& request,
+      const std::string& text,
+      std::span<const ChosenToken> tokens);
   void score_row(Request& request, size_t position, std::span<float> logits);
 
   const AnswersSetup setup_;
   std::unique_ptr<Grammar> grammar_; // made when first asked for
   std::vector<uint32_t> mask_;
+  std::vector<float> original_; // logits, where log-probabilities are wanted
+  const std::shared_ptr<SamplerScratch> scratch_ =
+      std::make_shared<SamplerScratch>();
 };
 
 } // namespace mlx_flash

@@ -54,6 +54,10 @@ class CountingSession : public Session {
     result.tokens.assign(log_.answer_tokens, TokenId{77});
     return result;
   }
+  void start(
+      std::vector<TokenId>,
+      const GenerationOptions&,
+      std::shared_ptr<GenerationListener>) override {}
   ScoreResult score(std::span<const TokenId>, int) override {
     return {};
   }

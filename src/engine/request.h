@@ -1,16 +1,17 @@
 // One call of a session on its way through the engine thread.
 //
-// Thread rule: the session's thread fills it in and waits on it; the engine
-// thread does the work. What both touch is behind the mutex, or atomic.
+// Thread rule: the session fills it in and hands it over; from then on it is
+// the engine thread's, but for what is atomic, until its listener hears of its
+// end.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,16 +30,35 @@ std::exception_ptr current_error();
 
 // What the engine keeps of one session.
 struct Timeline {
-  int sequence = -1; // in the KV cache
+  int sequence = -1; // in the KV cache, from the first call on
   std::vector<TokenId> tokens; // that have been read; engine thread only
   std::atomic<uint64_t> length{0}; // of tokens, for everybody
 };
 
+struct Request;
+
+// Hears of a request. Called on the engine thread, which it may not hold up.
+class RequestListener {
+ public:
+  virtual ~RequestListener() = default;
+
+  // Of a generation.
+  virtual void on_text(
+      std::string_view text,
+      std::span<const ChosenToken> tokens) {
+    (void)text;
+    (void)tokens;
+  }
+  // The engine is done with it; `failure` says why, if not well.
+  virtual void on_end(Request& request) = 0;
+};
+
 struct Request {
-  enum class Kind { open, close, rewind, generate, score, extend };
+  enum class Kind { close, rewind, generate, score, extend };
 
   Kind kind = Kind::generate;
   std::shared_ptr<Timeline> timeline;
+  std::shared_ptr<RequestListener> listener; // null: nobody wants to know
   std::vector<TokenId> tokens; // to read: a prompt, a text
   uint64_t rewind_length = 0;
   GenerationOptions options;
@@ -46,9 +66,8 @@ struct Request {
   bool all_logits = true; // of an extend; else the last row's
   std::atomic<bool> cancelled{false};
 
-  // Engine thread only.
   size_t read = 0; // of tokens
-  bool ended = false; // nothing more to do; failure says why, if not well
+  bool ended = false; // nothing more to do
   std::exception_ptr failure;
   bool decoding = false; // the prompt has been read
   TokenId next = 0; // the token to read next when decoding
@@ -60,13 +79,6 @@ struct Request {
   ScoreResult score;
   std::vector<float> logits;
 
-  // Both.
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::string text; // generated and not yet taken
-  bool done = false;
-  std::exception_ptr error;
-
   // The first call counts.
   void end(std::exception_ptr why = nullptr) {
     if (!ended) {
@@ -75,12 +87,11 @@ struct Request {
     }
   }
 
-  // The engine thread lets go of this request; the session's goes on.
+  // The engine lets go of this request.
   void deliver() {
-    std::lock_guard lock(mutex);
-    error = failure;
-    done = true;
-    changed.notify_all();
+    if (listener) {
+      listener->on_end(*this);
+    }
   }
 };
 

@@ -30,17 +30,15 @@ void Scheduler::accept(std::shared_ptr<Request> request) {
 void Scheduler::start(const RequestPtr& request) {
   Timeline& timeline = *request->timeline;
   switch (request->kind) {
-    case Kind::open:
-      timeline.sequence = setup_.cache->add_sequence();
-      request->end();
-      return;
     case Kind::close:
       for (const RequestPtr& other : active_) {
         if (other->timeline == request->timeline) {
           other->end(make_error(ErrorCode::cancelled, "[session] closed"));
         }
       }
-      setup_.cache->remove_sequence(timeline.sequence);
+      if (timeline.sequence >= 0) {
+        setup_.cache->remove_sequence(timeline.sequence);
+      }
       request->end();
       return;
     case Kind::rewind:
@@ -51,7 +49,9 @@ void Scheduler::start(const RequestPtr& request) {
             request->rewind_length,
             timeline.tokens.size());
       }
-      shorten(timeline, request->rewind_length);
+      if (timeline.sequence >= 0) {
+        shorten(timeline, request->rewind_length);
+      }
       request->end();
       return;
     case Kind::generate:
@@ -59,6 +59,9 @@ void Scheduler::start(const RequestPtr& request) {
     case Kind::extend:
       check_tokens(*request);
       answers_.start(*request);
+      if (timeline.sequence < 0) {
+        timeline.sequence = setup_.cache->add_sequence();
+      }
   }
 }
 

@@ -30,7 +30,7 @@ class Scheduler {
   Scheduler(SchedulerSetup setup, AnswersSetup answers)
       : setup_(setup), answers_(std::move(answers)) {}
 
-  // Takes a request. Open, close and rewind are done at once.
+  // Takes a request. Close and rewind are done at once.
   void accept(std::shared_ptr<Request> request);
 
   bool idle() const {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <regex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -159,9 +160,10 @@ TEST_CASE("session: a schema makes the answer JSON of its form") {
   with_room.grammars = true;
   const auto engine = Engine::open(with_room);
   GenerationOptions options = greedy(150);
-  options.json_schema =
+  options.constraint = {
+      Constraint::Kind::json_schema,
       R"({"type":"object","properties":{"n":{"type":"boolean"}},)"
-      R"("required":["n"],"additionalProperties":false})";
+      R"("required":["n"],"additionalProperties":false})"};
   const auto result = engine->new_session()->generate(kPrompt, options);
   CHECK(result.finish_reason == FinishReason::stop);
   std::string tight;
@@ -172,6 +174,25 @@ TEST_CASE("session: a schema makes the answer JSON of its form") {
   }
   const bool as_asked = tight == "{\"n\":true}" || tight == "{\"n\":false}";
   CHECK_MESSAGE(as_asked, result.text);
+}
+
+TEST_CASE("session: a regular expression or a grammar shapes the answer") {
+  auto with_room = demo();
+  with_room.grammars = true;
+  const auto engine = Engine::open(with_room);
+  GenerationOptions options = greedy(50);
+  options.constraint = {Constraint::Kind::regex, "[0-9]{3}-[ab]"};
+  const auto regex = engine->new_session()->generate(kPrompt, options);
+  CHECK(regex.finish_reason == FinishReason::stop);
+  CHECK(std::regex_match(regex.text, std::regex("[0-9]{3}-[ab]")));
+  options.constraint = {
+      Constraint::Kind::lark, "start: \"a fox\" | \"a \" /owls?/"};
+  const std::string lark =
+      engine->new_session()->generate(kPrompt, options).text;
+  const bool as_asked = lark == "a fox" || lark == "a owl" || lark == "a owls";
+  CHECK_MESSAGE(as_asked, lark);
+  options.constraint = {Constraint::Kind::regex, "(unclosed"};
+  CHECK_THROWS_AS(engine->new_session()->generate(kPrompt, options), Error);
 }
 
 TEST_CASE("session: many at once answer as each would alone") {
@@ -478,13 +499,13 @@ TEST_CASE("engine: what has no memory set aside is refused") {
       doctest::Contains("set aside for results"),
       Error);
   auto constrained = greedy(4);
-  constrained.json_schema = "{}";
+  constrained.constraint = {Constraint::Kind::json_schema, "{}"};
   CHECK_THROWS_WITH_AS(
       engine->new_session()->generate(kPrompt, constrained),
       doctest::Contains("without room for schemas"),
       Error);
   auto options = demo();
-  options.result_bytes = 150 * 1000 * sizeof(ScoreResult::Candidate);
+  options.result_bytes = 150 * 1000 * sizeof(TokenLogprob);
   CHECK(
       make_plan(options).planned_bytes >
       make_plan(demo()).planned_bytes + 2'000'000);

@@ -25,7 +25,7 @@ std::optional<LogSoftmax> LogSoftmax::of(std::span<const float> logits) {
   return LogSoftmax(logits, best + std::log(total));
 }
 
-std::vector<ScoreResult::Candidate> LogSoftmax::top(size_t count) const {
+std::vector<TokenLogprob> LogSoftmax::top(size_t count) const {
   // Ids of the best so far, the worst of them first: a heap.
   std::vector<TokenId> ids;
   const auto better = [&](TokenId a, TokenId b) {
@@ -44,7 +44,7 @@ std::vector<ScoreResult::Candidate> LogSoftmax::top(size_t count) const {
     }
   }
   std::sort_heap(ids.begin(), ids.end(), better);
-  std::vector<ScoreResult::Candidate> result;
+  std::vector<TokenLogprob> result;
   result.reserve(ids.size());
   for (const TokenId id : ids) {
     result.push_back({id, logprob(id)});

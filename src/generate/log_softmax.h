@@ -27,7 +27,7 @@ class LogSoftmax {
 
   // The `count` most probable tokens, or all if there are fewer; best first,
   // ties by id.
-  std::vector<ScoreResult::Candidate> top(size_t count) const;
+  std::vector<TokenLogprob> top(size_t count) const;
 
  private:
   LogSoftmax(std::span<const float> logits, double log_total)

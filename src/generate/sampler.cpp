@@ -90,12 +90,23 @@ float largest(std::span<const float> logits) {
 
 } // namespace
 
-Sampler::Sampler(const SamplingOptions& options)
-    : options_(options), rng_(options.seed) {
+Sampler::Sampler(
+    const SamplingOptions& options,
+    std::shared_ptr<SamplerScratch> scratch)
+    : options_(options),
+      rng_(options.seed),
+      scratch_(scratch ? scratch : std::make_shared<SamplerScratch>()) {
   validate(options);
 }
 
 void Sampler::accept(TokenId token) {
+  accept_prompt(token);
+  if (options_.presence_penalty != 0 || options_.frequency_penalty != 0) {
+    ++generated_[token];
+  }
+}
+
+void Sampler::accept_prompt(TokenId token) {
   if (options_.repetition_penalty == 1) {
     return;
   }
@@ -110,7 +121,9 @@ std::optional<TokenId> Sampler::sample(
     std::span<float> logits,
     std::span<const uint32_t> allowed) {
   apply_mask(logits, allowed);
-  penalise(logits);
+  add_biases(logits);
+  penalise_repetition(logits);
+  penalise_generated(logits);
   const float best = largest(logits);
   if (best == kImpossible) {
     return std::nullopt;
@@ -128,7 +141,24 @@ std::optional<TokenId> Sampler::sample(
   return draw();
 }
 
-void Sampler::penalise(std::span<float> logits) {
+void Sampler::add_biases(std::span<float> logits) const {
+  for (const LogitBias& each : options_.logit_bias) {
+    if (each.id < logits.size()) {
+      logits[each.id] += each.bias;
+    }
+  }
+}
+
+void Sampler::penalise_generated(std::span<float> logits) const {
+  for (const auto& [id, count] : generated_) {
+    if (id < logits.size()) {
+      logits[id] -= options_.presence_penalty +
+          options_.frequency_penalty * static_cast<float>(count);
+    }
+  }
+}
+
+void Sampler::penalise_repetition(std::span<float> logits) {
   if (options_.repetition_penalty == 1) {
     return;
   }

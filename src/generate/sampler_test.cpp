@@ -302,6 +302,44 @@ TEST_CASE("sampler: a repeated token is penalised once, whatever its sign") {
   }
 }
 
+TEST_CASE("sampler: presence counts a generated token once, frequency always") {
+  Sampler presence({.presence_penalty = 1});
+  Sampler frequency({.frequency_penalty = 1});
+  for (Sampler* sampler : {&presence, &frequency}) {
+    sampler->accept_prompt(0); // of the prompt, which does not count
+    CHECK(sample(*sampler, {3, 2.5f, -1}) == 0);
+    sampler->accept(0);
+    CHECK(sample(*sampler, {3, 2.5f, -1}) == 1); // 2 against 2.5
+    CHECK(sample(*sampler, {3, 1.5f, -1}) == 0);
+    sampler->accept(0);
+  }
+  CHECK(sample(presence, {3, 1.5f, -1}) == 0);
+  CHECK(sample(frequency, {3, 1.5f, -1}) == 1); // 1 against 1.5
+  Sampler liking({.presence_penalty = -2}); // what was said is said again
+  liking.accept(1);
+  CHECK(sample(liking, {3, 1.5f, -1}) == 1);
+}
+
+TEST_CASE("sampler: a bias is added, but not to what the mask forbids") {
+  Sampler sampler({.logit_bias = {{1, 2}, {2, 100}, {1000, 100}}});
+  CHECK(sample(sampler, {3, 2, -1}) == 2);
+  CHECK(sample(sampler, {3, 2, -1}, {0b011}) == 1);
+  Sampler twice({.logit_bias = {{1, 1}, {1, 1}}});
+  CHECK(sample(twice, {3, 2, -1}) == 1);
+}
+
+TEST_CASE("sampler: samplers that share scratch space do not feel each other") {
+  const auto scratch = std::make_shared<SamplerScratch>();
+  const SamplingOptions options{.temperature = 1, .top_k = 3, .seed = 7};
+  Sampler alone(options);
+  Sampler shared(options, scratch);
+  Sampler other({.temperature = 3, .top_p = 0.5f, .seed = 8}, scratch);
+  for (int i = 0; i < 50; ++i) {
+    CHECK(sample(alone, {1, 2, 3, 2}) == sample(shared, {1, 2, 3, 2}));
+    sample(other, {5, 4, 3, 2, 1, 0});
+  }
+}
+
 TEST_CASE("sampler: allocates nothing after the first token") {
   // At first few tokens are probable, then all are.
   std::vector<float> scratch(50000, -100);
@@ -345,6 +383,9 @@ TEST_CASE("sampling options: a value outside its range is refused by name") {
   CHECK(names({.top_p = kNan}, "top_p"));
   CHECK(names({.min_p = -0.5f}, "min_p"));
   CHECK(names({.repetition_penalty = 0}, "repetition_penalty"));
+  CHECK(names({.presence_penalty = kNan}, "presence_penalty"));
+  CHECK(names({.frequency_penalty = kInfinity}, "frequency_penalty"));
+  CHECK(names({.logit_bias = {{3, kNan}}}, "logit_bias"));
   CHECK_THROWS_AS(Sampler({.top_k = -1}), Error);
 }
 

@@ -46,6 +46,14 @@ void validate(const SamplingOptions& options) {
       "repetition_penalty",
       o.repetition_penalty,
       "a number above 0; 1 changes nothing");
+  const auto finite = [](const char* field, float value) {
+    require(std::isfinite(value), field, value, "a number");
+  };
+  finite("presence_penalty", o.presence_penalty);
+  finite("frequency_penalty", o.frequency_penalty);
+  for (const LogitBias& each : o.logit_bias) {
+    finite("logit_bias", each.bias);
+  }
 }
 
 void validate(const GenerationOptions& options) {
@@ -54,6 +62,15 @@ void validate(const GenerationOptions& options) {
     fail(
         ErrorCode::invalid_argument,
         "[generate] max_tokens is 0; ask for at least one");
+  }
+  if (options.top_logprobs < 0 || options.top_logprobs > kMostTopLogprobs ||
+      (options.top_logprobs > 0 && !options.logprobs)) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[generate] top_logprobs is {}; it must be 0 to {}, and 0 without "
+        "logprobs",
+        options.top_logprobs,
+        kMostTopLogprobs);
   }
   const StopStrings stop_strings(options.stop_strings);
 }
