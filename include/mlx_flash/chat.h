@@ -41,6 +41,8 @@ class Text {
   // Without, what needs one throws Error(not_found): such a model runs on
   // token ids alone.
   virtual bool has_tokenizer() const = 0;
+  // The chat template's own text; empty for a model without.
+  virtual std::string template_source() const = 0;
   // The prompt for the model's next answer. Throws Error(unsupported) when
   // the model has no chat template, and Error(invalid_argument) with the
   // template's own complaint.

@@ -42,6 +42,17 @@ struct EngineOptions {
   // Rows of a step at most, up to 65536. 0: as many as an eighth of the budget
   // allows.
   uint64_t prefill_chunk = 0;
+  // Answers in progress at most; further ones wait for their turn. 0: as many
+  // as there are sessions.
+  uint64_t parallel = 0;
+  uint64_t max_sessions = 64; // that are open at once
+  // Keeps keys and values of texts that were read, in what room the KV cache
+  // has left, so that a session that begins alike need not read them again. On
+  // the CPU alone.
+  bool prefix_cache = false;
+  // While an answer is generated, prompts of others are read in parts that
+  // take about so long, so that it does not stand still for longer.
+  double decode_gap_seconds = 1;
   // Makes room for answers that a JSON schema constrains; without, they are
   // refused.
   bool grammars = false;
@@ -92,8 +103,11 @@ class Engine {
   virtual uint64_t default_max_tokens() const = 0;
   virtual uint64_t vocab_size() const = 0;
 
-  // An empty timeline. Throws Error(invalid_argument) when too many sessions
-  // are open (64).
+  // Each of them ends an answer; empty if the model names none.
+  virtual const std::vector<TokenId>& end_tokens() const = 0;
+
+  // An empty timeline. Throws Error(invalid_argument) when as many sessions are
+  // open as may be.
   virtual std::unique_ptr<Session> new_session() = 0;
 };
 

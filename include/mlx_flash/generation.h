@@ -87,7 +87,21 @@ struct GenerationResult {
   std::string text;
   std::vector<TokenId> tokens; // without a stop token at the end
   uint64_t prompt_tokens = 0;
+  // Of these, keys and values were there already, and were not computed again.
+  uint64_t cached_tokens = 0;
   FinishReason finish_reason = FinishReason::stop;
+  // What ended it, if that was one of them; both are empty after any other end.
+  std::string stop_string;
+  std::optional<TokenId> stop_token; // the model's own end tokens too
+};
+
+// How far an answer is that has no text yet.
+struct GenerationProgress {
+  // Requests before it that wait for room; 0 from when its prompt is read.
+  uint64_t queue_position = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t prompt_read = 0; // of them, those that were cached included
+  uint64_t cached_tokens = 0;
 };
 
 // Called on the thread that called generate(), for each piece of text as it
@@ -109,6 +123,11 @@ class GenerationListener {
  public:
   virtual ~GenerationListener() = default;
 
+  // Before the first text: when the place in the queue has changed, and after
+  // each step that has read a part of the prompt.
+  virtual void on_progress(const GenerationProgress& progress) {
+    (void)progress;
+  }
   // `text` has become certain, and `tokens` were chosen since the last call;
   // either may be empty.
   virtual void on_text(

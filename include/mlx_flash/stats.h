@@ -8,10 +8,36 @@
 // Thread rule: a value; it belongs to whoever holds it.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
 namespace mlx_flash {
+
+// How often something took how long: bounds are 1, 2, 4, ... microseconds up
+// to 8.4 seconds, and what took longer has a count of its own.
+struct LatencyHistogram {
+  static constexpr size_t kBounds = 24;
+
+  static constexpr double bound_seconds(size_t i) {
+    return 1e-6 * static_cast<double>(uint64_t{1} << i);
+  }
+
+  void observe(double seconds) {
+    size_t i = 0;
+    while (i < kBounds && seconds > bound_seconds(i)) {
+      ++i;
+    }
+    ++counts[i];
+    sum_seconds += seconds;
+  }
+
+  // Of those within bound i and beyond the one before it; the last one of
+  // those beyond all bounds.
+  std::array<uint64_t, kBounds + 1> counts{};
+  double sum_seconds = 0;
+};
 
 struct Stats {
   uint64_t steps = 0;
@@ -21,6 +47,19 @@ struct Stats {
   double prefill_seconds = 0;
   uint64_t decode_tokens = 0;
   double decode_seconds = 0;
+
+  // Tokens of prompts that were there already (EngineOptions::prefix_cache),
+  // and pages of the KV cache: all, in use, and of these kept for later.
+  uint64_t cached_tokens = 0;
+  uint64_t kv_pages = 0;
+  uint64_t kv_pages_used = 0;
+  uint64_t kv_pages_kept = 0;
+  // Requests that gave up their room for older ones, to be read again.
+  uint64_t preemptions = 0;
+  uint64_t requests_active = 0; // at the end of the last step
+  uint64_t requests_waiting = 0;
+  // Of steps that read prompts while somebody waited for a token.
+  double longest_mixed_step_seconds = 0;
 
   uint64_t expert_hits = 0; // lookups that found the expert in its slot
   uint64_t expert_misses = 0;
@@ -34,6 +73,8 @@ struct Stats {
   uint64_t decode_expert_misses = 0;
   uint64_t decode_bytes_read = 0;
   double stall_seconds = 0; // steps waiting for reads with nothing to compute
+  LatencyHistogram stall_per_token; // the same of each decoded token
+  LatencyHistogram read_latency; // from asking the device to having the bytes
 
   uint64_t slots = 0;
   uint64_t budget_bytes = 0;

@@ -6,7 +6,6 @@
 
 #include "base/align.h"
 #include "base/error.h"
-#include "engine/tight_schema.h"
 #include "generate/log_softmax.h"
 
 namespace mlx_flash {
@@ -66,62 +65,16 @@ void Answers::start_generation(Request& request) {
   request.stop_strings = std::make_unique<StopStrings>(options.stop_strings);
   if (setup_.tokenizer) {
     request.detokenizer = std::make_unique<Detokenizer>(*setup_.tokenizer);
-  } else if (
-      !options.stop_strings.empty() ||
-      options.constraint.kind != Constraint::Kind::none) {
+  } else if (!options.stop_strings.empty()) {
     fail(
         ErrorCode::unsupported,
-        "[generate] stop strings and constraints need text, and this model has no "
+        "[generate] stop strings need text, and this model has no "
         "tokenizer.json");
   }
   request.result.prompt_tokens = request.tokens.size();
-  if (options.constraint.kind != Constraint::Kind::none) {
-    constrain(request);
+  if (request.grammar) {
+    mask_.resize((static_cast<size_t>(setup_.vocab) + 31) / 32);
   }
-}
-
-namespace {
-
-std::unique_ptr<GrammarMatcher> make_matcher(
-    const Grammar& grammar,
-    const Constraint& constraint) {
-  switch (constraint.kind) {
-    case Constraint::Kind::json_schema:
-      return std::make_unique<GrammarMatcher>(
-          grammar, GrammarKind::json_schema, tight_schema(constraint.source));
-    case Constraint::Kind::regex:
-      return std::make_unique<GrammarMatcher>(
-          grammar, GrammarKind::regex, constraint.source);
-    case Constraint::Kind::lark:
-      return std::make_unique<GrammarMatcher>(
-          grammar, GrammarKind::lark, constraint.source);
-    case Constraint::Kind::none:
-      break;
-  }
-  return nullptr;
-}
-
-} // namespace
-
-void Answers::constrain(Request& request) {
-  if (!setup_.grammars) {
-    fail(
-        ErrorCode::invalid_argument,
-        "[grammar] this engine was opened without room for schemas and grammars");
-  }
-  const auto vocab = static_cast<size_t>(setup_.vocab);
-  if (!grammar_) {
-    if (setup_.end_tokens.empty()) {
-      fail(
-          ErrorCode::unsupported,
-          "[grammar] this model names no end token, so constrained text "
-          "could not end");
-    }
-    grammar_ = std::make_unique<Grammar>(
-        *setup_.tokenizer, vocab, setup_.end_tokens[0]);
-  }
-  request.grammar = make_matcher(*grammar_, request.options.constraint);
-  mask_.resize((vocab + 31) / 32);
 }
 
 void Answers::take_row(
@@ -165,6 +118,7 @@ void Answers::next_token(Request& request, std::span<float> logits) {
       std::find(stops.begin(), stops.end(), *token) != stops.end();
   const bool complete = request.grammar && request.grammar->commit(*token);
   if (ended) {
+    request.result.stop_token = *token;
     end_generation(request, FinishReason::stop);
     return;
   }
@@ -222,6 +176,8 @@ void Answers::end_generation(Request& request, FinishReason reason) {
     }
     if (request.stop_strings->finished()) {
       reason = FinishReason::stop;
+      request.result.stop_string = request.stop_strings->found();
+      request.result.stop_token.reset(); // behind the text's end
     }
     request.result.finish_reason = reason;
     tell(request, request.stop_strings->flush(), {});

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "engine/request.h"
-#include "text/grammar.h"
 #include "text/tokenizer.h"
 
 namespace mlx_flash {
@@ -19,7 +18,6 @@ struct AnswersSetup {
   int vocab = 0;
   const Tokenizer* tokenizer = nullptr; // null: no text, ids alone
   std::vector<TokenId> end_tokens;
-  bool grammars = false; // there is memory for them
   uint64_t result_bytes = 0; // memory for the candidates of scores
 };
 
@@ -41,7 +39,6 @@ class Answers {
  private:
   void start_generation(Request& request);
   void require_in_vocabulary(TokenId id, const char* what) const;
-  void constrain(Request& request);
   void check_results(const Request& request) const;
   void next_token(Request& request, std::span<float> logits);
   ChosenToken describe(TokenId token, const GenerationOptions& options) const;
@@ -56,7 +53,6 @@ class Answers {
   void score_row(Request& request, size_t position, std::span<float> logits);
 
   const AnswersSetup setup_;
-  std::unique_ptr<Grammar> grammar_; // made when first asked for
   std::vector<uint32_t> mask_;
   std::vector<float> original_; // logits, where log-probabilities are wanted
   const std::shared_ptr<SamplerScratch> scratch_ =

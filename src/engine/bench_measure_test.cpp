@@ -100,6 +100,9 @@ class CountingEngine : public Engine {
   uint64_t vocab_size() const override {
     return kVocab;
   }
+  const std::vector<TokenId>& end_tokens() const override {
+    return end_tokens_;
+  }
   std::unique_ptr<Session> new_session() override {
     return std::make_unique<CountingSession>(log_, stats_);
   }
@@ -109,6 +112,7 @@ class CountingEngine : public Engine {
   Plan plan_;
   Stats stats_;
   SamplingOptions sampling_;
+  std::vector<TokenId> end_tokens_;
 };
 
 BenchMeasurement measure(

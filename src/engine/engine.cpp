@@ -11,12 +11,11 @@ namespace mlx_flash {
 
 namespace {
 
-constexpr int kMaxSessions = 64;
-
 class EngineFront : public Engine {
  public:
   EngineFront(const EngineOptions& options, const EngineSeams& seams)
-      : core_(std::make_shared<EngineCore>(options, seams)) {}
+      : max_sessions_(options.max_sessions),
+        core_(std::make_shared<EngineCore>(options, seams)) {}
   ~EngineFront() override {
     core_->close();
   }
@@ -40,22 +39,27 @@ class EngineFront : public Engine {
     return static_cast<uint64_t>(core_->vocab_size());
   }
 
+  const std::vector<TokenId>& end_tokens() const override {
+    return core_->defaults().eos_tokens;
+  }
+
   std::unique_ptr<Session> new_session() override {
     // One of the sessions that are counted, given back with its last owner.
     const std::shared_ptr<void> place(
         nullptr, [open = open_](void*) { --*open; });
-    if (open_->fetch_add(1) >= kMaxSessions) {
+    if (open_->fetch_add(1) >= max_sessions_) {
       fail(
           ErrorCode::invalid_argument,
           "[engine] {} sessions are open, which is the most; end one first",
-          kMaxSessions);
+          max_sessions_);
     }
     return std::make_unique<SessionFront>(core_, place);
   }
 
  private:
-  std::shared_ptr<std::atomic<int>> open_ =
-      std::make_shared<std::atomic<int>>(0);
+  const uint64_t max_sessions_;
+  std::shared_ptr<std::atomic<uint64_t>> open_ =
+      std::make_shared<std::atomic<uint64_t>>(0);
   std::shared_ptr<EngineCore> core_;
 };
 

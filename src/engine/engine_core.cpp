@@ -264,6 +264,11 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
   defaults_ = parse_generation_defaults(
       optional_file(options.model / "generation_config.json"),
       checkpoint_.config_json());
+  grammars_.emplace(
+      text_->tokenizer(),
+      static_cast<size_t>(shape_.vocab),
+      defaults_.eos_tokens,
+      options.grammars);
   memory_watch_.include(text_->load_peak_bytes());
   release_free_memory();
   if (!options.checksums.empty()) {
@@ -337,11 +342,15 @@ void EngineCore::serve(Machine& machine) {
        std::min<int64_t>(
            static_cast<int64_t>(plan_.context_tokens), shape_.max_positions),
        static_cast<int>(plan_.prefill_chunk),
-       kLogitRows},
+       kLogitRows,
+       options_.parallel > 0 ? options_.parallel : SIZE_MAX,
+       options_.prefix_cache,
+       options_.decode_gap_seconds,
+       machine.cache->free_pages(),
+       &closing_},
       {shape_.vocab,
        text_->tokenizer(),
        defaults_.eos_tokens,
-       options_.grammars,
        plan_bytes(plan_, Account::results)});
   for (;;) {
     auto request = scheduler.idle() ? queue_.pop() : queue_.try_pop();

@@ -14,6 +14,7 @@
 
 #include "base/bounded_queue.h"
 #include "engine/engine_thread.h"
+#include "engine/grammars.h"
 #include "engine/model_text.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
@@ -56,6 +57,9 @@ class EngineCore {
     return shape_.vocab;
   }
   Stats stats() const;
+  Grammars& grammars() {
+    return *grammars_;
+  }
 
   // Hands a request to the engine thread. Throws Error(internal) once the
   // engine is closing.
@@ -80,6 +84,7 @@ class EngineCore {
   std::vector<MemoryBudget::Charge> charges_;
   std::shared_ptr<const ModelText> text_;
   GenerationDefaults defaults_;
+  std::optional<Grammars> grammars_;
   std::optional<ChecksumTable> checksums_;
 
   mutable MemoryWatch memory_watch_;

@@ -36,6 +36,7 @@ class ModelText : public Text {
   bool has_tokenizer() const override {
     return tokenizer_.has_value();
   }
+  std::string template_source() const override;
   std::string render_chat(std::span<const Message> messages) const override;
   std::string render_template(std::string_view context_json, int64_t now)
       const override;

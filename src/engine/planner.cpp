@@ -381,6 +381,20 @@ void validate(const EngineOptions& options) {
   require_at_most("context_wanted", options.context_wanted, 1ull << 40);
   require_at_most("prefill_chunk", options.prefill_chunk, 1u << 16);
   require_at_most("result_bytes", options.result_bytes, 1ull << 40);
+  require_at_most("parallel", options.parallel, 1u << 12);
+  require_at_most("max_sessions", options.max_sessions, 1u << 12);
+  if (!(options.decode_gap_seconds > 0)) {
+    refuse_option(
+        "decode_gap_seconds",
+        std::to_string(options.decode_gap_seconds),
+        "more than 0");
+  }
+  if (options.prefix_cache && options.device == Device::gpu) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[engine] prefixes are kept on the CPU device alone; open the engine "
+        "without prefix_cache");
+  }
   require_at_most("slots", options.slots.value_or(0), 1u << 31);
   if (options.threads < 0 || options.threads > 1024) {
     refuse_option("threads", std::to_string(options.threads), "0 to 1024");

@@ -1,5 +1,7 @@
 #include "engine/request.h"
 
+#include <algorithm>
+
 namespace mlx_flash {
 
 std::exception_ptr make_error(ErrorCode code, const std::string& message) {
@@ -14,6 +16,29 @@ std::exception_ptr current_error() {
   } catch (const std::exception& other) {
     return make_error(
         ErrorCode::internal, fmt::format("[engine] {}", other.what()));
+  }
+}
+
+void Request::tell_position(uint64_t now) {
+  if (position != now && result.tokens.empty()) {
+    position = now;
+    tell_read();
+  }
+}
+
+void Request::tell_admitted(uint64_t known) {
+  if (result.tokens.empty()) {
+    position = 0;
+    result.cached_tokens = known > again ? known - again : 0;
+    tell_read();
+  }
+}
+
+void Request::tell_read() {
+  if (listener && kind == Kind::generate && result.tokens.empty()) {
+    const uint64_t all = result.prompt_tokens;
+    const uint64_t left = std::min<uint64_t>(all, tokens.size() - read);
+    listener->on_progress({position, all, all - left, result.cached_tokens});
   }
 }
 

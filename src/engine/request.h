@@ -28,11 +28,14 @@ std::exception_ptr make_error(ErrorCode code, const std::string& message);
 // What is being thrown, as an Error: MLX throws others.
 std::exception_ptr current_error();
 
-// What the engine keeps of one session.
+// What the engine keeps of one session. Its keys and values may be fewer than
+// its tokens: then its room was needed, and it is read again when it goes on.
 struct Timeline {
   int sequence = -1; // in the KV cache, from the first call on
   std::vector<TokenId> tokens; // that have been read; engine thread only
   std::atomic<uint64_t> length{0}; // of tokens, for everybody
+  bool active = false; // a request of it takes part in steps
+  uint64_t last_use = 0; // when one last did, in requests
 };
 
 struct Request;
@@ -43,6 +46,9 @@ class RequestListener {
   virtual ~RequestListener() = default;
 
   // Of a generation.
+  virtual void on_progress(const GenerationProgress& progress) {
+    (void)progress;
+  }
   virtual void on_text(
       std::string_view text,
       std::span<const ChosenToken> tokens) {
@@ -66,6 +72,9 @@ struct Request {
   bool all_logits = true; // of an extend; else the last row's
   std::atomic<bool> cancelled{false};
 
+  uint64_t serial = 0; // the order in which requests came; from 1
+  size_t again = 0; // of tokens, the first that the session holds already
+  uint64_t position = 0; // in the queue, as last told
   size_t read = 0; // of tokens
   bool ended = false; // nothing more to do
   std::exception_ptr failure;
@@ -74,7 +83,7 @@ struct Request {
   std::unique_ptr<Sampler> sampler;
   std::unique_ptr<StopStrings> stop_strings;
   std::unique_ptr<Detokenizer> detokenizer;
-  std::unique_ptr<GrammarMatcher> grammar;
+  std::unique_ptr<GrammarMatcher> grammar; // of options.constraint
   GenerationResult result;
   ScoreResult score;
   std::vector<float> logits;
@@ -86,6 +95,16 @@ struct Request {
       failure = std::move(why);
     }
   }
+
+  // It can give up its room in the KV cache for later.
+  bool may_wait_again() const {
+    return kind == Kind::generate && !ended;
+  }
+
+  void tell_position(uint64_t now);
+  // Its turn has come; the first `known` tokens need not be read.
+  void tell_admitted(uint64_t known);
+  void tell_read();
 
   // The engine lets go of this request.
   void deliver() {

@@ -15,6 +15,37 @@ namespace mlx_flash {
 namespace mx = ops::mx;
 using Kind = Request::Kind;
 
+namespace {
+
+// Steps with fewer rows of prompts read nearly as many experts and are not much
+// shorter.
+constexpr int kLeastMixedRows = 16;
+
+std::unique_ptr<PrefixCache> make_prefixes(const SchedulerSetup& setup) {
+  auto* pages = dynamic_cast<ops::PagedKvCache*>(setup.cache);
+  return setup.keep_prefixes && pages ? std::make_unique<PrefixCache>(*pages)
+                                      : nullptr;
+}
+
+} // namespace
+
+Scheduler::Scheduler(SchedulerSetup setup, AnswersSetup answers)
+    : setup_(setup),
+      answers_(std::move(answers)),
+      prefixes_(make_prefixes(setup)),
+      admission_(*setup.cache, prefixes_.get(), setup.most_active),
+      mixed_rows_(std::min(setup.prefill_chunk, 4 * kLeastMixedRows)) {}
+
+template <typename Visit>
+void Scheduler::for_each_request(Visit visit) {
+  for (const RequestPtr& request : active_) {
+    visit(request);
+  }
+  for (const RequestPtr& request : admission_.waiting()) {
+    visit(request);
+  }
+}
+
 void Scheduler::accept(std::shared_ptr<Request> request) {
   if (idle()) {
     counted_until_ = now_seconds();
@@ -24,21 +55,18 @@ void Scheduler::accept(std::shared_ptr<Request> request) {
   } catch (...) {
     request->end(current_error());
   }
-  active_.push_back(std::move(request));
+  if (request->ended) {
+    active_.push_back(std::move(request)); // until it is delivered
+  } else {
+    admission_.wait(std::move(request));
+  }
 }
 
 void Scheduler::start(const RequestPtr& request) {
   Timeline& timeline = *request->timeline;
   switch (request->kind) {
     case Kind::close:
-      for (const RequestPtr& other : active_) {
-        if (other->timeline == request->timeline) {
-          other->end(make_error(ErrorCode::cancelled, "[session] closed"));
-        }
-      }
-      if (timeline.sequence >= 0) {
-        setup_.cache->remove_sequence(timeline.sequence);
-      }
+      close_timeline(*request);
       request->end();
       return;
     case Kind::rewind:
@@ -59,10 +87,16 @@ void Scheduler::start(const RequestPtr& request) {
     case Kind::extend:
       check_tokens(*request);
       answers_.start(*request);
-      if (timeline.sequence < 0) {
-        timeline.sequence = setup_.cache->add_sequence();
-      }
   }
+}
+
+void Scheduler::close_timeline(const Request& request) {
+  for_each_request([&](const RequestPtr& other) {
+    if (other->timeline == request.timeline) {
+      other->end(make_error(ErrorCode::cancelled, "[session] closed"));
+    }
+  });
+  admission_.forget(request.timeline);
 }
 
 // Throws Error(invalid_argument) for tokens that cannot be read.
@@ -109,6 +143,10 @@ void Scheduler::check_tokens(const Request& request) const {
 void Scheduler::step() {
   try {
     drop_cancelled();
+    admission_.admit(active_);
+    admission_.make_room_to_decode(active_, [this](Request& request) {
+      answers_.end_generation(request, FinishReason::length);
+    });
     ops::Batch batch;
     const std::vector<Part> parts = plan_step(batch);
     if (!parts.empty()) {
@@ -117,9 +155,7 @@ void Scheduler::step() {
   } catch (...) {
     // Not of any one request: the engine lives on without them.
     const auto why = current_error();
-    for (const RequestPtr& request : active_) {
-      request->end(why);
-    }
+    for_each_request([&](const RequestPtr& request) { request->end(why); });
   }
 }
 
@@ -131,7 +167,13 @@ void Scheduler::run_or_end(
     run(batch, parts);
     const double now = now_seconds();
     count_rows(parts, now - counted_until_);
+    adapt_mixed_rows(parts, now - counted_until_);
     counted_until_ = now;
+  } catch (const StepStopped&) {
+    counted_until_ = now_seconds();
+    for (const Part& part : parts) {
+      shorten(*part.request->timeline, part.segment.start);
+    }
   } catch (...) {
     counted_until_ = now_seconds(); // a step that failed is no row's time
     const auto why = current_error();
@@ -163,22 +205,37 @@ void Scheduler::end_part(const Part& part, const std::exception_ptr& why) {
 }
 
 void Scheduler::cancel_all() {
-  for (const RequestPtr& request : active_) {
-    request->cancelled = true;
-  }
+  for_each_request(
+      [](const RequestPtr& request) { request->cancelled = true; });
 }
 
 void Scheduler::drop_cancelled() {
-  for (const RequestPtr& request : active_) {
+  for_each_request([this](const RequestPtr& request) {
     if (request->ended || !request->cancelled.load(std::memory_order_relaxed)) {
-      continue;
+      return;
     }
     if (request->kind == Kind::generate) {
       answers_.end_generation(*request, FinishReason::cancelled);
     } else {
       request->end(make_error(ErrorCode::cancelled, "[session] cancelled"));
     }
+  });
+}
+
+// Once most of what a step computes is for nobody, the others are better off
+// beginning it anew without that.
+bool Scheduler::should_stop(const std::vector<Part>& parts) const {
+  if (setup_.closing && *setup_.closing) {
+    return true;
   }
+  int rows = 0;
+  int cancelled = 0;
+  for (const Part& part : parts) {
+    const bool is = part.request->cancelled.load(std::memory_order_relaxed);
+    rows += part.segment.rows;
+    cancelled += is ? part.segment.rows : 0;
+  }
+  return 2 * cancelled > rows;
 }
 
 std::vector<Scheduler::Part> Scheduler::plan_step(ops::Batch& batch) {
@@ -188,24 +245,78 @@ std::vector<Scheduler::Part> Scheduler::plan_step(ops::Batch& batch) {
   }
   // More requests than rows take turns.
   std::rotate(active_.begin(), active_.begin() + 1, active_.end());
+  add_decoding(batch, parts);
+  add_prompts(batch, parts);
+  return parts;
+}
+
+void Scheduler::add_decoding(ops::Batch& batch, std::vector<Part>& parts) {
   for (const RequestPtr& request : active_) {
     if (!request->ended && request->decoding &&
         batch.rows() < setup_.prefill_chunk) {
       add_part(request, 1, batch, parts);
     }
   }
+}
+
+// Half of the room is for the prompt that came first, so that it does get
+// read; else those come first that have least left.
+void Scheduler::add_prompts(ops::Batch& batch, std::vector<Part>& parts) {
+  std::vector<RequestPtr> prompts;
   for (const RequestPtr& request : active_) {
-    const int room = setup_.prefill_chunk - batch.rows();
-    if (!request->ended && !request->decoding && room > 0) {
-      const size_t left = request->tokens.size() - request->read;
-      add_part(
-          request,
-          static_cast<int>(std::min<size_t>(left, room)),
-          batch,
-          parts);
+    if (!request->ended && !request->decoding) {
+      prompts.push_back(request);
     }
   }
-  return parts;
+  if (prompts.empty()) {
+    return;
+  }
+  const auto left = [](const RequestPtr& request) {
+    return static_cast<int>(request->tokens.size() - request->read);
+  };
+  int room = setup_.prefill_chunk - batch.rows();
+  if (batch.rows() > 0) {
+    room = std::min(room, mixed_rows_);
+  }
+  const RequestPtr first = *std::min_element(
+      prompts.begin(), prompts.end(), [](const auto& a, const auto& b) {
+        return a->serial < b->serial;
+      });
+  const int reserved = std::min(left(first), (room + 1) / 2);
+  std::sort(prompts.begin(), prompts.end(), [&](const auto& a, const auto& b) {
+    return std::pair(left(a), a->serial) < std::pair(left(b), b->serial);
+  });
+  int kept = reserved; // for `first`, until it has its rows
+  for (const RequestPtr& request : prompts) {
+    kept = request == first ? 0 : kept;
+    const int rows = std::min(left(request), room - kept);
+    if (rows > 0 && add_part(request, rows, batch, parts)) {
+      room -= rows;
+    }
+  }
+}
+
+// Doubles and halves what a step reads of prompts while somebody decodes, so
+// that this one does not wait much longer for a token than is asked for.
+void Scheduler::adapt_mixed_rows(
+    const std::vector<Part>& parts,
+    double seconds) {
+  int rows = 0;
+  bool decodes = false;
+  for (const Part& part : parts) {
+    rows += part.prompt ? part.segment.rows : 0;
+    decodes = decodes || !part.prompt;
+  }
+  if (!decodes || rows == 0) {
+    return;
+  }
+  stats_.longest_mixed_step_seconds =
+      std::max(stats_.longest_mixed_step_seconds, seconds);
+  if (seconds > setup_.decode_gap_seconds) {
+    mixed_rows_ = std::max(rows / 2, std::min(kLeastMixedRows, mixed_rows_));
+  } else if (rows >= mixed_rows_ && seconds < setup_.decode_gap_seconds / 2) {
+    mixed_rows_ = std::min(2 * mixed_rows_, setup_.prefill_chunk);
+  }
 }
 
 // Adds the next `rows` tokens of a request, if the cache has room for them.
@@ -217,7 +328,7 @@ bool Scheduler::add_part(
   const Timeline& timeline = *request->timeline;
   const int start = static_cast<int>(timeline.tokens.size());
   const bool full = start + rows > setup_.context_tokens ||
-      !setup_.cache->reserve(timeline.sequence, start + rows);
+      !admission_.reserve(timeline, start + rows);
   if (full && request->decoding) {
     answers_.end_generation(*request, FinishReason::length);
     return false;
@@ -249,7 +360,9 @@ bool Scheduler::add_part(
     const bool every_row = request->kind == Kind::score ||
         (request->kind == Kind::extend && request->all_logits);
     if (every_row) {
-      part.first_logit_row = 0;
+      const size_t again =
+          request->again - std::min(request->again, request->read);
+      part.first_logit_row = std::min(rows, static_cast<int>(again));
     } else if (last) {
       part.first_logit_row = rows - 1;
     }
@@ -262,7 +375,9 @@ void Scheduler::run(const ops::Batch& batch, const std::vector<Part>& parts) {
   setup_.experts->begin_step(batch.rows());
   advanced_ = false;
   take_logits(
-      parts, setup_.model->forward(batch, *setup_.cache, *setup_.experts));
+      parts, setup_.model->forward(batch, *setup_.cache, *setup_.experts, [&] {
+        return should_stop(parts);
+      }));
 }
 
 void Scheduler::take_logits(
@@ -338,22 +453,47 @@ void Scheduler::advance(const std::vector<Part>& parts) {
     setup_.cache->set_length(
         timeline.sequence, part.segment.start + part.segment.rows);
     timeline.length = timeline.tokens.size();
+    if (part.prompt) {
+      request.tell_read();
+    }
+    if (part.prompt && request.read == request.tokens.size()) {
+      admission_.keep(timeline);
+    }
   }
 }
 
 void Scheduler::shorten(Timeline& timeline, size_t length) {
   timeline.tokens.resize(length);
   timeline.length = length;
-  setup_.cache->set_length(timeline.sequence, static_cast<int>(length));
+  const int held = setup_.cache->length(timeline.sequence);
+  setup_.cache->set_length(
+      timeline.sequence, std::min(held, static_cast<int>(length)));
 }
 
 void Scheduler::deliver() {
-  std::erase_if(active_, [](const RequestPtr& request) {
+  const auto give_back = [this](const RequestPtr& request) {
     if (request->ended) {
+      if (request->serial > 0) { // else it was never admitted
+        admission_.let_go(*request);
+      }
       request->deliver();
     }
     return request->ended;
-  });
+  };
+  std::erase_if(active_, give_back);
+  std::erase_if(admission_.waiting(), give_back);
+}
+
+Stats Scheduler::stats() {
+  Stats stats = stats_;
+  stats.cached_tokens = admission_.cached_tokens();
+  stats.preemptions = admission_.preemptions();
+  stats.requests_active = active_.size();
+  stats.requests_waiting = admission_.waiting().size();
+  stats.kv_pages = static_cast<uint64_t>(setup_.kv_pages);
+  stats.kv_pages_used = stats.kv_pages - setup_.cache->free_pages();
+  stats.kv_pages_kept = prefixes_ ? prefixes_->pages() : 0;
+  return stats;
 }
 
 // Failing steps, too.

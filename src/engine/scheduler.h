@@ -1,6 +1,7 @@
 // Steps: which rows of which requests run together. Decoding rows come first,
-// one per request; prompts share what room the chunk leaves. What becomes of
-// their logits is in answers.h.
+// one per request; prompts share what room the chunk leaves, and while somebody
+// decodes, only so much of it that the step stays short. Who takes part at all
+// is decided in admission.h, what becomes of logits in answers.h.
 //
 // Thread rule: the engine thread.
 #pragma once
@@ -9,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/admission.h"
 #include "engine/answers.h"
 #include "engine/request.h"
 #include "mlx_flash/stats.h"
@@ -23,39 +25,41 @@ struct SchedulerSetup {
   int64_t context_tokens = 0; // of one session at most
   int prefill_chunk = 1;
   int logit_rows = 1;
+  size_t most_active = SIZE_MAX; // requests in steps
+  bool keep_prefixes = false;
+  // How long steps with prompts should take while somebody decodes.
+  double decode_gap_seconds = 1;
+  uint64_t kv_pages = 0;
+  const std::atomic<bool>* closing = nullptr; // ends a step when it gets true
 };
 
 class Scheduler {
  public:
-  Scheduler(SchedulerSetup setup, AnswersSetup answers)
-      : setup_(setup), answers_(std::move(answers)) {}
+  Scheduler(SchedulerSetup setup, AnswersSetup answers);
 
   // Takes a request. Close and rewind are done at once.
   void accept(std::shared_ptr<Request> request);
 
-  bool idle() const {
-    return active_.empty();
+  bool idle() {
+    return active_.empty() && admission_.waiting().empty();
   }
 
-  // Runs one step over the active requests. After a failing one they are
-  // tried one by one, so that those alone end that cannot go on; their
+  // Runs one step over the requests that have room. After a failing one they
+  // are tried one by one, so that those alone end that cannot go on; their
   // sequences are left as they were.
   void step();
 
-  // Ends every active request as cancelled.
+  // Ends every request as cancelled.
   void cancel_all();
 
   // Gives the requests that have ended back to their sessions. Apart from
   // step(), so that what they read of the engine then counts their last step.
   void deliver();
 
-  // Counters of steps, prefill and decode.
-  const Stats& stats() const {
-    return stats_;
-  }
+  // Counters of steps, prefill and decode, and what the requests hold.
+  Stats stats();
 
  private:
-  using RequestPtr = std::shared_ptr<Request>;
   struct Part { // of a step
     RequestPtr request;
     ops::Segment segment;
@@ -65,11 +69,18 @@ class Scheduler {
 
   void start(const RequestPtr& request);
   void check_tokens(const Request& request) const;
+  void close_timeline(const Request& request);
   void drop_cancelled();
+  bool should_stop(const std::vector<Part>& parts) const;
   void run_or_end(const ops::Batch& batch, const std::vector<Part>& parts);
   void run_alone(const Part& part);
   void end_part(const Part& part, const std::exception_ptr& why);
   std::vector<Part> plan_step(ops::Batch& batch);
+  void add_decoding(ops::Batch& batch, std::vector<Part>& parts);
+  void add_prompts(ops::Batch& batch, std::vector<Part>& parts);
+  void adapt_mixed_rows(const std::vector<Part>& parts, double seconds);
+  template <typename Visit>
+  void for_each_request(Visit visit);
   bool add_part(
       const RequestPtr& request,
       int rows,
@@ -86,7 +97,10 @@ class Scheduler {
 
   const SchedulerSetup setup_;
   Answers answers_;
+  const std::unique_ptr<PrefixCache> prefixes_; // null: none are kept
+  Admission admission_;
   std::vector<RequestPtr> active_;
+  int mixed_rows_; // of prompts, in a step in which somebody decodes
   bool advanced_ = false; // the sequences have taken the step's rows over
   Stats stats_;
   // Until when time was counted: between steps of work it goes on.

@@ -88,6 +88,10 @@ class SessionFront::Forwarder : public RequestListener {
       std::shared_ptr<GenerationListener> listener)
       : calls_(std::move(calls)), listener_(std::move(listener)) {}
 
+  void on_progress(const GenerationProgress& progress) override {
+    listener_->on_progress(progress);
+  }
+
   void on_text(std::string_view text, std::span<const ChosenToken> tokens)
       override {
     listener_->on_text(text, tokens);
@@ -115,8 +119,7 @@ GenerationResult SessionFront::generate(
     std::span<const TokenId> prompt,
     const GenerationOptions& options,
     const OnText& on_text) {
-  const auto request =
-      make_generation({prompt.begin(), prompt.end()}, options);
+  const auto request = make_generation({prompt.begin(), prompt.end()}, options);
   call(request, on_text);
   return std::move(request->result);
 }
@@ -183,6 +186,7 @@ std::shared_ptr<Request> SessionFront::make_generation(
   auto request = make(Request::Kind::generate);
   request->tokens = std::move(prompt);
   request->options = options;
+  request->grammar = engine()->grammars().matcher(options.constraint);
   return request;
 }
 
@@ -214,11 +218,15 @@ void SessionFront::call(
 }
 
 void SessionFront::submit(const std::shared_ptr<Request>& request) const {
-  const auto core = core_.lock();
+  engine()->submit(request);
+}
+
+std::shared_ptr<EngineCore> SessionFront::engine() const {
+  auto core = core_.lock();
   if (!core) {
     fail(ErrorCode::internal, "[session] its engine has been closed");
   }
-  core->submit(request);
+  return core;
 }
 
 } // namespace mlx_flash

@@ -56,6 +56,7 @@ class SessionFront : public Session {
       const std::shared_ptr<Request>& request,
       const OnText& on_text = {});
   void submit(const std::shared_ptr<Request>& request) const;
+  std::shared_ptr<EngineCore> engine() const;
 
   const std::weak_ptr<EngineCore> core_; // expired: the engine is gone
   const std::shared_ptr<void> place_;

@@ -1,13 +1,11 @@
 // Answers that nobody waits for: what a listener hears of them.
 #include <doctest/doctest.h>
 
-#include <condition_variable>
-#include <functional>
-#include <mutex>
 #include <thread>
 
 #include "base/error.h"
 #include "engine/test_demo.h"
+#include "engine/test_listener.h"
 #include "mlx_flash/engine.h"
 
 using namespace mlx_flash;
@@ -23,69 +21,7 @@ GenerationOptions greedy(uint64_t tokens) {
   return options;
 }
 
-class Recorder : public GenerationListener {
- public:
-  std::function<void()> at_text;
-  std::function<void()> at_end;
-
-  void on_text(std::string_view more, std::span<const ChosenToken> more_tokens)
-      override {
-    CHECK(!(more.empty() && more_tokens.empty()));
-    {
-      std::lock_guard lock(mutex_);
-      text += more;
-      for (const ChosenToken& token : more_tokens) {
-        tokens.push_back(token.id);
-        chosen.push_back(token);
-      }
-      changed_.notify_all();
-    }
-    if (at_text) {
-      at_text();
-    }
-  }
-
-  void on_end(GenerationResult what, std::exception_ptr why) override {
-    if (at_end) {
-      at_end();
-    }
-    std::lock_guard lock(mutex_);
-    CHECK(!ended);
-    result = std::move(what);
-    error = why;
-    ended = true;
-    changed_.notify_all();
-  }
-
-  void wait_for_tokens(size_t count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return ended || tokens.size() >= count; });
-  }
-  void wait_for_end() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return ended; });
-  }
-
-  ErrorCode code() const {
-    try {
-      std::rethrow_exception(error);
-    } catch (const Error& e) {
-      return e.code();
-    }
-  }
-
-  // To be read after the end.
-  std::string text;
-  std::vector<TokenId> tokens;
-  std::vector<ChosenToken> chosen;
-  GenerationResult result;
-  std::exception_ptr error;
-  bool ended = false;
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-};
+using Recorder = RecordingListener;
 
 } // namespace
 
@@ -172,7 +108,8 @@ TEST_CASE("session: what cannot be started says so at its end or at once") {
   CHECK(heard->tokens.empty());
 }
 
-TEST_CASE("session: log-probabilities are those of a score, whatever is sampled") {
+TEST_CASE(
+    "session: log-probabilities are those of a score, whatever is sampled") {
   const auto engine = Engine::open(demo_options(24, 192));
   GenerationOptions options = greedy(12);
   options.logprobs = true;
@@ -199,7 +136,8 @@ TEST_CASE("session: log-probabilities are those of a score, whatever is sampled"
   }
 }
 
-TEST_CASE("session: without a request for them there are no log-probabilities") {
+TEST_CASE(
+    "session: without a request for them there are no log-probabilities") {
   const auto engine = Engine::open(demo_options(24, 192));
   const auto heard = std::make_shared<Recorder>();
   const auto session = engine->new_session();

@@ -65,6 +65,10 @@ uint64_t ModelText::vocab_size() const {
   return require_tokenizer().vocab_size();
 }
 
+std::string ModelText::template_source() const {
+  return template_ ? template_->source() : std::string();
+}
+
 std::string ModelText::render_chat(std::span<const Message> messages) const {
   Json context{{"messages", Json::array()}, {"add_generation_prompt", true}};
   for (const Message& message : messages) {

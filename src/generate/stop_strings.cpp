@@ -36,20 +36,18 @@ StopStrings::StopStrings(const std::vector<std::string>& stop_strings) {
 }
 
 std::string StopStrings::push(std::string_view text) {
-  if (finished_) {
+  if (finished()) {
     return {};
   }
   for (const char c : text) {
     held_.push_back(c);
-    size_t complete = 0; // length of the longest complete one
     for (Matcher& matcher : matchers_) {
-      if (matcher.advance(c)) {
-        complete = std::max(complete, matcher.text.size());
+      if (matcher.advance(c) && matcher.text.size() > found_.size()) {
+        found_ = matcher.text;
       }
     }
-    if (complete > 0) {
-      finished_ = true;
-      held_.resize(held_.size() - complete);
+    if (finished()) {
+      held_.resize(held_.size() - found_.size());
       return std::exchange(held_, {});
     }
   }

@@ -27,7 +27,11 @@ class StopStrings {
   std::string flush();
 
   bool finished() const {
-    return finished_;
+    return !found_.empty();
+  }
+  // The one that ended the text, the longest where several did; empty before.
+  const std::string& found() const {
+    return found_;
   }
 
  private:
@@ -44,7 +48,7 @@ class StopStrings {
 
   std::vector<Matcher> matchers_;
   std::string held_;
-  bool finished_ = false;
+  std::string found_;
 };
 
 } // namespace mlx_flash

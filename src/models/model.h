@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +49,15 @@ uint64_t activation_bytes(
     int64_t logit_rows,
     int threads);
 
+// Asked before each layer whether the step is still wanted; if not, forward()
+// throws StepStopped.
+using IsUnwanted = std::function<bool()>;
+struct StepStopped : std::exception {
+  const char* what() const noexcept override {
+    return "the step was stopped";
+  }
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -58,7 +69,8 @@ class Model {
   virtual ops::mx::array forward(
       const ops::Batch& batch,
       ops::KvCache& cache,
-      ExpertSource& experts) = 0;
+      ExpertSource& experts,
+      const IsUnwanted& is_unwanted = {}) = 0;
 
   // Logits of the given rows of forward()'s result: [rows, vocab].
   virtual ops::mx::array logits(

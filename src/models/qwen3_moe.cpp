@@ -224,9 +224,13 @@ class Qwen3Moe : public Model {
   array forward(
       const ops::Batch& batch,
       ops::KvCache& cache,
-      ExpertSource& experts) override {
+      ExpertSource& experts,
+      const IsUnwanted& is_unwanted) override {
     array x = ops_.embed(embedding_, batch.tokens);
     for (int i = 0; i < config_.shape.layers; ++i) {
+      if (is_unwanted && is_unwanted()) {
+        throw StepStopped();
+      }
       const Layer& layer = layers_[i];
       x = ops_.add(
           x, attend(layer, i, normed(x, layer.input_norm), cache, batch));

@@ -50,7 +50,9 @@ void ArrayKvCache::set_length(int sequence, int length) {
   Sequence& s = sequences_[sequence];
   const int needed = static_cast<int>(div_up(length, kKvPageTokens));
   MLX_FLASH_CHECK(s.used && length >= 0 && needed <= s.pages);
-  s.length = length;
+  if (std::exchange(s.length, length) < length) {
+    return;
+  }
   free_pages_ += s.pages - needed;
   s.pages = needed;
 }

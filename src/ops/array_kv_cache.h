@@ -31,6 +31,10 @@ class ArrayKvCache : public KvCache {
   void set_length(int sequence, int length) override;
   bool reserve(int sequence, int length) override;
 
+  size_t free_pages() const override {
+    return static_cast<size_t>(free_pages_);
+  }
+
   // Writes keys and values [1, kv_heads, n, head_dim] from position `start`
   // on and returns those of positions 0 .. start + n - 1.
   std::pair<mx::array, mx::array> update(

@@ -28,12 +28,16 @@ class KvCache {
   virtual void remove_sequence(int sequence) = 0;
 
   virtual int length(int sequence) const = 0;
-  // Shorter forgets; longer declares rows that a step has written.
+  // Longer declares rows that a step has written, and keeps what room is
+  // reserved beyond them. Shorter forgets, and equal gives up that room.
   virtual void set_length(int sequence, int length) = 0;
 
   // Makes room for `length` tokens of `sequence`. False, with nothing
   // changed, when the cache is full.
   [[nodiscard]] virtual bool reserve(int sequence, int length) = 0;
+
+  // Pages that nobody has.
+  virtual size_t free_pages() const = 0;
 
   // What it keeps all keys and values in; empty if that comes and goes.
   virtual std::span<std::byte> memory() const {

@@ -47,8 +47,10 @@ void PagedKvCache::set_length(int sequence, int length) {
   MLX_FLASH_CHECK(
       s.used && length >= 0 &&
       length <= static_cast<int>(s.pages.size()) * kKvPageTokens);
-  s.length = length;
   const size_t needed = div_up(length, kKvPageTokens);
+  if (std::exchange(s.length, length) < length) {
+    return;
+  }
   while (s.pages.size() > needed) {
     release(s.pages.back());
     s.pages.pop_back();
@@ -60,8 +62,8 @@ bool PagedKvCache::reserve(int sequence, int length) {
   const size_t needed = div_up(length, kKvPageTokens);
   // The page that will be written first, where others use it.
   const size_t first = s.length / kKvPageTokens;
-  const bool copies = length > s.length && first < s.pages.size() &&
-      users_[s.pages[first]] > 1;
+  const bool copies =
+      length > s.length && first < s.pages.size() && users_[s.pages[first]] > 1;
   if (needed + (copies ? 1 : 0) > s.pages.size() + free_.size()) {
     return false;
   }

@@ -54,7 +54,7 @@ class PagedKvCache : public KvCache {
     return memory_.span();
   }
 
-  size_t free_pages() const {
+  size_t free_pages() const override {
     return free_.size();
   }
 

@@ -115,9 +115,17 @@ std::optional<uint32_t> PrefixIndex::evict(
   by_use_.erase(found);
   auto& siblings = node.parent->children;
   const auto [begin, end] = siblings.equal_range(node.hash);
-  siblings.erase(std::find_if(
-      begin, end, [&](const auto& each) { return each.second.get() == &node; }));
+  siblings.erase(std::find_if(begin, end, [&](const auto& each) {
+    return each.second.get() == &node;
+  }));
   return page;
+}
+
+void PrefixIndex::for_each(
+    const std::function<void(uint32_t page)>& visit) const {
+  for (const Node* node : by_use_) {
+    visit(node->page);
+  }
 }
 
 } // namespace mlx_flash

@@ -45,6 +45,8 @@ class PrefixIndex {
   std::optional<uint32_t> evict(
       const std::function<bool(uint32_t page)>& may_go);
 
+  void for_each(const std::function<void(uint32_t page)>& visit) const;
+
   // Pages in here.
   size_t size() const {
     return by_use_.size();

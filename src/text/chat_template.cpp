@@ -81,7 +81,9 @@ ChatTemplate ChatTemplate::from_source(
   TfTemplate* handle =
       tf_template_new(source.data(), source.size(), call.error());
   call.check("chat template", "in " + name);
-  return ChatTemplate(std::shared_ptr<TfTemplate>(handle, &tf_template_free));
+  return ChatTemplate(
+      std::shared_ptr<TfTemplate>(handle, &tf_template_free),
+      std::string(source));
 }
 
 std::optional<ChatTemplate> ChatTemplate::from_model_folder(

@@ -28,6 +28,10 @@ class ChatTemplate {
   static std::optional<ChatTemplate> from_model_folder(
       const std::string& folder);
 
+  const std::string& source() const {
+    return source_;
+  }
+
   // `context_json` is an object: messages, tools, add_generation_prompt and
   // whatever else the template reads (bos_token, eos_token, ...). `now` is
   // what strftime_now prints: seconds since the epoch, shifted to local time.
@@ -36,9 +40,10 @@ class ChatTemplate {
   std::string render(std::string_view context_json, int64_t now) const;
 
  private:
-  explicit ChatTemplate(std::shared_ptr<TfTemplate> handle)
-      : handle_(std::move(handle)) {}
+  ChatTemplate(std::shared_ptr<TfTemplate> handle, std::string source)
+      : handle_(std::move(handle)), source_(std::move(source)) {}
   std::shared_ptr<TfTemplate> handle_;
+  std::string source_;
 };
 
 // The special tokens that templates read ("bos_token", "eos_token", ...) from

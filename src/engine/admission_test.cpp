@@ -1,0 +1,267 @@
+// Who takes part in steps, and what is kept for those who come later.
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <vector>
+
+#include "base/rng.h"
+#include "engine/test_demo.h"
+#include "engine/test_listener.h"
+
+using namespace mlx_flash;
+
+namespace {
+
+constexpr uint64_t kPage = 64;
+
+GenerationOptions explained(uint64_t tokens) {
+  GenerationOptions options;
+  options.max_tokens = tokens;
+  options.ignore_eos = true;
+  options.logprobs = true;
+  options.sampling.temperature = 1;
+  options.sampling.seed = 5;
+  return options;
+}
+
+std::vector<TokenId> some_tokens(uint64_t seed, size_t count) {
+  Rng rng(seed);
+  std::vector<TokenId> tokens;
+  for (size_t i = 0; i < count; ++i) {
+    tokens.push_back(static_cast<TokenId>(260 + rng.below(500)));
+  }
+  return tokens;
+}
+
+EngineOptions keeping(uint64_t context_tokens) {
+  EngineOptions options = demo_options(24, context_tokens);
+  options.prefix_cache = true;
+  return options;
+}
+
+// One answer on its way.
+struct Answer {
+  std::unique_ptr<Session> session;
+  std::shared_ptr<RecordingListener> listener =
+      std::make_shared<RecordingListener>();
+
+  Answer(
+      Engine& engine,
+      const std::vector<TokenId>& prompt,
+      const GenerationOptions& options)
+      : session(engine.new_session()) {
+    session->start(prompt, options, listener);
+  }
+};
+
+// Tokens and log-probabilities, whose bits tell more than tokens do.
+std::vector<std::pair<TokenId, double>> bits(const RecordingListener& answer) {
+  std::vector<std::pair<TokenId, double>> all;
+  for (const ChosenToken& each : answer.chosen) {
+    all.push_back({each.id, each.logprob});
+  }
+  return all;
+}
+
+std::vector<std::pair<TokenId, double>> alone(
+    const std::vector<TokenId>& prompt,
+    const GenerationOptions& options) {
+  const auto engine = Engine::open(demo_options(24, 1024));
+  Answer answer(*engine, prompt, options);
+  answer.listener->wait_for_end();
+  return bits(*answer.listener);
+}
+
+} // namespace
+
+TEST_CASE("invariant 1: a prompt that begins like another has the same bits") {
+  const auto prompt = some_tokens(1, 3 * kPage + 20);
+  auto longer = prompt;
+  longer.resize(2 * kPage + 7);
+  for (const TokenId id : some_tokens(2, 30)) {
+    longer.push_back(id);
+  }
+  const auto engine = Engine::open(keeping(1024));
+  const auto run = [&](const std::vector<TokenId>& tokens, uint64_t cached) {
+    Answer answer(*engine, tokens, explained(12));
+    answer.listener->wait_for_end();
+    REQUIRE(answer.listener->error == nullptr);
+    CHECK(answer.listener->result.cached_tokens == cached);
+    CHECK(bits(*answer.listener) == alone(tokens, explained(12)));
+  };
+  run(prompt, 0);
+  run(prompt, 3 * kPage);
+  run(longer, 2 * kPage);
+  // One token is always read, for its logits.
+  run({prompt.begin(), prompt.begin() + 2 * kPage}, kPage);
+  CHECK(engine->stats().cached_tokens == 6 * kPage);
+}
+
+TEST_CASE("prefix cache: what was generated is kept with its prompt") {
+  const auto engine = Engine::open(keeping(1024));
+  auto prompt = some_tokens(3, 50);
+  {
+    Answer answer(*engine, prompt, explained(2 * kPage));
+    answer.listener->wait_for_end();
+    for (const TokenId id : answer.listener->result.tokens) {
+      prompt.push_back(id);
+    }
+  }
+  Answer next(*engine, prompt, explained(3));
+  next.listener->wait_for_end();
+  CHECK(next.listener->result.cached_tokens == 2 * kPage);
+  CHECK(bits(*next.listener) == alone(prompt, explained(3)));
+}
+
+TEST_CASE("prefix cache: gives way to what is needed") {
+  const auto engine = Engine::open(keeping(4 * kPage));
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    Answer answer(*engine, some_tokens(seed, 3 * kPage), explained(4));
+    answer.listener->wait_for_end();
+    CHECK(answer.listener->error == nullptr);
+    CHECK(answer.listener->tokens.size() == 4);
+  }
+  CHECK(engine->stats().kv_pages == 4);
+  CHECK(engine->stats().kv_pages_used <= 4);
+}
+
+TEST_CASE("prefix cache: without it nothing is kept") {
+  const auto engine = Engine::open(demo_options(24, 1024));
+  const auto prompt = some_tokens(1, 3 * kPage);
+  for (int i = 0; i < 2; ++i) {
+    Answer answer(*engine, prompt, explained(2));
+    answer.listener->wait_for_end();
+    CHECK(answer.listener->result.cached_tokens == 0);
+  }
+}
+
+TEST_CASE("admission: more than fit wait, and answer as they would alone") {
+  for (const bool keeps : {false, true}) {
+    EngineOptions options = keeping(5 * kPage);
+    options.prefix_cache = keeps;
+    const auto engine = Engine::open(options);
+    std::vector<Answer> answers;
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      answers.emplace_back(
+          *engine, some_tokens(seed, 50 + 5 * seed), explained(100));
+    }
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      auto& listener = *answers[seed].listener;
+      listener.wait_for_end();
+      REQUIRE(listener.error == nullptr);
+      CHECK(
+          bits(listener) ==
+          alone(some_tokens(seed, 50 + 5 * seed), explained(100)));
+      answers[seed].session = nullptr; // its room is for the others
+    }
+    // They did not all have room at once for what they generated.
+    CHECK(engine->stats().preemptions > 0);
+  }
+}
+
+TEST_CASE("admission: those who wait hear of their place in the queue") {
+  EngineOptions options = keeping(1024);
+  options.parallel = 1;
+  const auto engine = Engine::open(options);
+  Answer first(*engine, some_tokens(1, 100), explained(300));
+  first.listener->wait_for_tokens(1);
+  Answer second(*engine, some_tokens(2, 100), explained(2));
+  Answer third(*engine, some_tokens(3, 100), explained(2));
+  third.listener->wait_for_end();
+  std::vector<uint64_t> places;
+  for (const GenerationProgress& each : third.listener->progress) {
+    if (places.empty() || places.back() != each.queue_position) {
+      places.push_back(each.queue_position);
+    }
+  }
+  CHECK(places == std::vector<uint64_t>{2, 1, 0});
+  CHECK(third.listener->progress.back().prompt_read == 100);
+  CHECK(third.listener->progress.back().prompt_tokens == 100);
+  CHECK(first.listener->tokens.size() == 300);
+}
+
+TEST_CASE("admission: a request that waits can be cancelled") {
+  EngineOptions options = keeping(1024);
+  options.parallel = 1;
+  const auto engine = Engine::open(options);
+  Answer first(*engine, some_tokens(1, 100), explained(400));
+  first.listener->wait_for_tokens(1);
+  Answer second(*engine, some_tokens(2, 100), explained(2));
+  second.session->cancel();
+  second.listener->wait_for_end();
+  CHECK(second.listener->result.finish_reason == FinishReason::cancelled);
+  CHECK(second.listener->tokens.empty());
+  CHECK(first.listener->tokens.size() < 400); // nobody waited for its end
+}
+
+TEST_CASE("admission: idle sessions give way, and go on with the same bits") {
+  for (const bool keeps : {false, true}) {
+    EngineOptions options = keeping(5 * kPage);
+    options.prefix_cache = keeps;
+    const auto engine = Engine::open(options);
+    const auto roomy = Engine::open(demo_options(24, 1024));
+    const auto idle = engine->new_session();
+    const auto same = roomy->new_session();
+    const auto first = some_tokens(1, 3 * kPage);
+    idle->extend(first, Session::Logits::last);
+    same->extend(first, Session::Logits::last);
+    {
+      Answer answer(*engine, some_tokens(2, 3 * kPage), explained(20));
+      answer.listener->wait_for_end();
+      CHECK(answer.listener->error == nullptr);
+    }
+    CHECK(idle->length() == 3 * kPage);
+    CHECK(idle->extend(some_tokens(3, 5)) == same->extend(some_tokens(3, 5)));
+    CHECK(idle->length() == 3 * kPage + 5);
+    idle->rewind(10);
+    same->rewind(10);
+    CHECK(idle->extend(some_tokens(4, 5)) == same->extend(some_tokens(4, 5)));
+  }
+}
+
+TEST_CASE("session: a cancelled prompt stops within a layer") {
+  const auto engine = Engine::open(keeping(1024));
+  const auto session = engine->new_session();
+  const auto listener = std::make_shared<RecordingListener>();
+  // Its step begins right after.
+  listener->at_progress = [&](const GenerationProgress&) { session->cancel(); };
+  session->start(some_tokens(1, 500), explained(5), listener);
+  listener->wait_for_end();
+  CHECK(listener->result.finish_reason == FinishReason::cancelled);
+  CHECK(session->length() == 0); // nothing of it was taken over
+  CHECK(engine->stats().prefill_tokens == 0);
+}
+
+TEST_CASE("session: a prompt is read in small parts while others decode") {
+  EngineOptions options = keeping(1024);
+  options.prefill_chunk = 512;
+  options.decode_gap_seconds = 1e-9; // nothing is as fast as that
+  const auto engine = Engine::open(options);
+  Answer decoding(*engine, some_tokens(1, 20), explained(300));
+  decoding.listener->wait_for_tokens(1);
+  Answer reading(*engine, some_tokens(2, 400), explained(2));
+  reading.listener->wait_for_end();
+  const auto& progress = reading.listener->progress;
+  CHECK(progress.size() > 10); // one for each part
+  CHECK(bits(*reading.listener) == alone(some_tokens(2, 400), explained(2)));
+  CHECK(engine->stats().longest_mixed_step_seconds > 0);
+}
+
+TEST_CASE("session: tells which stop string or token ended an answer") {
+  const auto engine = Engine::open(demo_options(24, 192));
+  const std::vector<TokenId> prompt{497, 487, 261, 416}; // "Once upon a time"
+  const auto run = [&](const GenerationOptions& options) {
+    return engine->new_session()->generate(prompt, options);
+  };
+  GenerationOptions options;
+  options.max_tokens = 30;
+  const auto plain = run(options);
+  CHECK(plain.stop_string.empty());
+  CHECK_FALSE(plain.stop_token);
+  const std::string part = plain.text.substr(5, 6);
+  options.stop_strings = {"never said", part};
+  CHECK(run(options).stop_string == part);
+  options.stop_strings = {};
+  options.stop_tokens = {plain.tokens[4]};
+  CHECK(run(options).stop_token == plain.tokens[4]);
+}
