@@ -1,0 +1,171 @@
+#include "parse/answer_grammar.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "parse/answer_parser.h"
+#include "parse/lark.h"
+#include "parse/schema.h"
+
+namespace mlx_flash::parse {
+
+namespace {
+
+using Calls = AnswerWishes::Calls;
+using Content = AnswerWishes::Content;
+
+// Rules are collected as they are needed: llguidance takes one that nothing
+// names, but reads it all the same.
+class GrammarWriter {
+ public:
+  GrammarWriter(const AnswerForm& form, const AnswerWishes& wishes)
+      : form_(form),
+        wishes_(wishes),
+        calls_(
+            form.tools == nullptr || wishes.tools.empty() ? Calls::none
+                                                          : wishes.calls) {}
+
+  std::string write() {
+    if (!is_needed()) {
+      return "";
+    }
+    const bool is_free =
+        calls_ == Calls::allowed && wishes_.content == Content::any;
+    const std::string start = is_free ? free_answer() : limited_answer();
+    return "start: " + start + "\n" + rules_;
+  }
+
+ private:
+  bool is_needed() const {
+    const bool strict = std::any_of(
+        wishes_.tools.begin(), wishes_.tools.end(), [](const auto& tool) {
+          return tool.strict;
+        });
+    return wishes_.content != Content::any || calls_ == Calls::required ||
+        (calls_ == Calls::allowed && (strict || !wishes_.parallel_calls));
+  }
+
+  // Text in which calls and reasoning may begin anywhere where AnswerParser
+  // sees them begin. Each piece of it has only one reading, so that the lexer
+  // never has to choose.
+  std::string free_answer() {
+    rules_ += call_rules();
+    rules_ += fmt::format(
+        "TEXT: {}\nTO_CALL: (TEXT) {}\n", text_without_marks(), opening());
+    std::string piece = "TO_CALL call";
+    std::string last = "TEXT?";
+    std::string first;
+    if (!form_.think_open.empty()) {
+      rules_ += thought_rules();
+      rules_ += fmt::format(
+          "TO_THOUGHT: (TEXT & /((?s:.*)\\n)?/) {}\n",
+          lark_string(form_.think_open));
+      last += " | TO_THOUGHT THOUGHT?";
+      first = wishes_.in_reasoning ? "THOUGHT_END " : "";
+      // The answer may end within its reasoning.
+      const std::string open = wishes_.in_reasoning ? " | THOUGHT?" : "";
+      const std::string thoughts = "TO_THOUGHT THOUGHT_END";
+      return wishes_.parallel_calls
+          ? fmt::format(
+                "{}({} | {})* ({}){}", first, piece, thoughts, last, open)
+          : fmt::format(
+                "{}({})* ({} | {}){}", first, thoughts, piece, last, open);
+    }
+    return wishes_.parallel_calls ? fmt::format("({})* {}", piece, last)
+                                  : fmt::format("{} | {}", piece, last);
+  }
+
+  // Reasoning, and then nothing but what is asked for.
+  std::string limited_answer() {
+    std::string answer = reasoning();
+    std::string options;
+    if (calls_ != Calls::required) {
+      options = content();
+    }
+    if (calls_ != Calls::none) {
+      rules_ += call_rules();
+      options += options.empty() ? "calls" : " | calls";
+      rules_ += fmt::format("calls: {} call", opening());
+      if (wishes_.parallel_calls) {
+        rules_ += fmt::format(
+            " ({} call){{0,{}}}",
+            lark_string("\n" + std::string(form_.tools->opening_mark())),
+            AnswerParser::kMostCalls - 1);
+      }
+      rules_ += "\n";
+    }
+    return answer + "(" + options + ")";
+  }
+
+  std::string reasoning() {
+    if (form_.think_open.empty() ||
+        (!wishes_.in_reasoning && !wishes_.may_reason)) {
+      return "";
+    }
+    rules_ += thought_rules();
+    // Blanks without a bound are what a small model writes for ever.
+    rules_ += "SPACE: /\\n{1,2}/\n";
+    return wishes_.in_reasoning
+        ? "THOUGHT_END SPACE? "
+        : fmt::format(
+              "({} THOUGHT_END SPACE?)? ", lark_string(form_.think_open));
+  }
+
+  std::string thought_rules() const {
+    return fmt::format(
+        "THOUGHT: {}\nTHOUGHT_END: (THOUGHT) {}\n",
+        lark_text_without({"(?s:.*)" + escape_regex(form_.think_close)}),
+        lark_string(form_.think_close));
+  }
+
+  std::string text_without_marks() const {
+    const std::string call =
+        "(?s:.*)" + escape_regex(form_.tools->opening_mark());
+    return form_.think_open.empty()
+        ? lark_text_without({call})
+        : lark_text_without(
+              {call, "((?s:.*)\\n)?" + escape_regex(form_.think_open)});
+  }
+
+  std::string opening() const {
+    return lark_string(form_.tools->opening_mark());
+  }
+
+  std::string call_rules() const {
+    return form_.tools->grammar("call", wishes_.tools);
+  }
+
+  std::string content() {
+    switch (wishes_.content) {
+      case Content::json_schema:
+        rules_ += fmt::format(
+            "content: {}\n",
+            lark_json(
+                parse_schema(wishes_.source, "[grammar] the JSON schema")));
+        return "content";
+      case Content::regex:
+        return lark_regex(wishes_.source);
+      case Content::lark:
+        rules_ += fmt::format("content: %lark {{\n{}\n}}\n", wishes_.source);
+        return "content";
+      case Content::any:
+        break;
+    }
+    return "";
+  }
+
+  const AnswerForm& form_;
+  const AnswerWishes& wishes_;
+  const Calls calls_;
+  std::string rules_;
+};
+
+} // namespace
+
+std::string answer_grammar(const AnswerForm& form, const AnswerWishes& wishes) {
+  return GrammarWriter(form, wishes).write();
+}
+
+} // namespace mlx_flash::parse

@@ -1,0 +1,151 @@
+// What can be said of grammars as texts. That they mean what they should is
+// tested where there is what reads them (engine/answer_grammar_test.cpp).
+#include "parse/answer_grammar.h"
+
+#include <doctest/doctest.h>
+
+#include "mlx_flash/error.h"
+#include "parse/lark.h"
+
+namespace mlx_flash::parse {
+
+namespace {
+
+const ToolForm* form_named(std::string_view name) {
+  for (const ToolForm* form : tool_forms()) {
+    if (form->name() == name) {
+      return form;
+    }
+  }
+  FAIL("no such form");
+  return nullptr;
+}
+
+std::string grammar_for(const char* form_name, const std::string& schema) {
+  const AnswerForm form{"", "", form_named(form_name)};
+  const std::vector<ToolSignature> tools = {{"f", schema, true}};
+  AnswerWishes wishes;
+  wishes.tools = tools;
+  wishes.calls = AnswerWishes::Calls::required;
+  return answer_grammar(form, wishes);
+}
+
+std::string error_of(const char* form_name, const std::string& schema) {
+  try {
+    grammar_for(form_name, schema);
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::invalid_argument);
+    return error.what();
+  }
+  return "";
+}
+
+// Of a strict tool with one parameter.
+std::string parameter_error(const std::string& schema) {
+  return error_of(
+      "qwen-xml", R"({"type": "object", "properties": {"p": )" + schema + "}}");
+}
+
+bool names(const std::string& error, std::string_view word) {
+  CAPTURE(error);
+  CHECK(error.find("'f'") != std::string::npos);
+  return error.find(word) != std::string::npos;
+}
+
+} // namespace
+
+TEST_CASE("lark: literals and regular expressions are quoted") {
+  CHECK(
+      lark_string("a\"\\\n\x7F"
+                  "é") == R"("a\"\\\n\u007f\u00e9")");
+  CHECK(lark_regex("a/b\\/c\\\\/d") == R"(/a\/b\/c\\\/d/)");
+  CHECK(lark_regex("") == "\"\"");
+  CHECK(escape_regex("<a.b*>[\\") == R"(<a\.b\*>\[\\)");
+}
+
+TEST_CASE("answer grammar: no grammar without a form or tools to call") {
+  const AnswerForm untaught{"<think>", "</think>", nullptr};
+  const std::vector<ToolSignature> tools = {{"f", "", true}};
+  AnswerWishes wishes;
+  wishes.calls = AnswerWishes::Calls::required;
+  wishes.tools = tools;
+  CHECK(answer_grammar(untaught, wishes) == "");
+  wishes.tools = {};
+  const AnswerForm taught{"", "", form_named("qwen-json")};
+  CHECK(answer_grammar(taught, wishes) == "");
+}
+
+TEST_CASE("answer grammar: a strict schema that is none is an error") {
+  for (const char* form : {"qwen-json", "qwen-xml"}) {
+    CHECK(names(error_of(form, "nonsense"), "no JSON object"));
+    CHECK(names(error_of(form, "[]"), "no JSON object"));
+    std::string deep;
+    for (int i = 0; i < 100'000; ++i) {
+      deep += "{\"items\":";
+    }
+    CHECK(names(
+        error_of(form, deep + "{}" + std::string(100'000, '}')),
+        "nested deeper"));
+  }
+  CHECK(names(error_of("qwen-json", R"({"type": "array"})"), "no object"));
+}
+
+TEST_CASE("answer grammar: a JSON schema for content must be one") {
+  const AnswerForm form;
+  AnswerWishes wishes;
+  wishes.content = AnswerWishes::Content::json_schema;
+  wishes.source = "[1]";
+  CHECK_THROWS_AS(answer_grammar(form, wishes), Error);
+  wishes.source = R"({"type": "string"})";
+  CHECK(answer_grammar(form, wishes).find("%json") != std::string::npos);
+}
+
+TEST_CASE("answer grammar: what XML calls cannot be held to is named") {
+  CHECK(names(
+      error_of("qwen-xml", R"({"type": "object", "minProperties": 1})"),
+      "minProperties"));
+  CHECK(names(
+      error_of("qwen-xml", R"({"type": "object", "required": ["q"]})"),
+      "\"q\""));
+  CHECK(names(parameter_error(R"({"type": "string", "not": {}})"), "not"));
+  CHECK(names(
+      parameter_error(R"({"anyOf": [{"type": "string"},
+                                    {"type": "integer", "minimum": 3}]})"),
+      "tells them apart"));
+  CHECK(names(parameter_error(R"({"enum": ["5", 5]})"), "\"5\""));
+  CHECK(names(
+      parameter_error(R"({"type": "string", "const": "</parameter>"})"),
+      "</parameter>"));
+  CHECK(names(
+      parameter_error(R"({"type": "string", "maxLength": "3"})"), "maxLength"));
+  CHECK(names(
+      parameter_error(R"({"type": "string", "pattern": "^a|b$"})"), "pattern"));
+  CHECK(names(parameter_error(R"({"$ref": "#/$defs/x"})"), "#/$defs/x"));
+  CHECK(names(parameter_error("false"), "nothing"));
+  CHECK(names(
+      parameter_error(R"({"anyOf": [{"$ref": "#/properties/p"},
+                                    {"type": "string"}]})"),
+      "too many alternatives"));
+  CHECK(
+      names(parameter_error(R"({"$ref": "#/properties/p"})"), "leads nowhere"));
+  CHECK(names(
+      error_of("qwen-xml", R"({"properties": {"a>b": {"type": "string"}}})"),
+      "a>b"));
+}
+
+TEST_CASE("answer grammar: what XML calls can be held to is taken") {
+  for (const char* schema :
+       {R"({"type": "string", "description": "d", "format": "date"})",
+        R"({"type": ["string", "null"], "minLength": 2})",
+        R"({"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]})",
+        R"({"anyOf": [{"type": "string"}, {"type": "object"}]})",
+        R"({"type": "integer", "minimum": 3})",
+        "{}",
+        "true",
+        R"({"type": "object", "properties": {"x": {"type": "string"}}})"}) {
+    CAPTURE(schema);
+    CHECK(parameter_error(schema) == "");
+  }
+}
+
+} // namespace mlx_flash::parse

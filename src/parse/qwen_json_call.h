@@ -1,0 +1,90 @@
+// Reads one call in Qwen's JSON form (qwen_json_form.h), from behind
+// <tool_call> on.
+//
+//   {"name": "f", "arguments": {...}}
+//   </tool_call>
+//
+// Of what models get wrong it takes: the two keys in any order, other keys,
+// arguments as a string that holds the object or none at all, a brace too many
+// or too few at the end. Arguments are told as the model wrote them.
+//
+// Thread rule: belongs to one answer.
+#pragma once
+
+#include <optional>
+
+#include "parse/json_prefix.h"
+#include "parse/qwen_call_end.h"
+#include "parse/tool_form.h"
+
+namespace mlx_flash::parse {
+
+class QwenJsonCall : public ToolCallParser {
+ public:
+  // What may be read before a call can be told: its arguments where they come
+  // before its name.
+  static constexpr size_t kMostHeldBytes = 1u << 20;
+  static constexpr size_t kMostNameBytes = 1024;
+
+  size_t push(std::string_view text, ToolCallEvents& events) override;
+  State state() const override {
+    return state_;
+  }
+  const std::string& text() const override {
+    return text_;
+  }
+  void finish(ToolCallEvents& events) override;
+
+ private:
+  enum class Step {
+    start,
+    first_key, // or the object's end
+    key,
+    in_key,
+    colon,
+    value,
+    in_value,
+    after, // a value
+    behind, // the object: the closing mark
+    skipping, // what is left of a call that was ended before its end
+  };
+  enum class Target { name, object, text, nothing, other };
+
+  // False for a byte that is not the call's.
+  bool take(char byte, ToolCallEvents& events);
+  bool take_structure(char byte, ToolCallEvents& events);
+  bool take_key(char byte, ToolCallEvents& events);
+  bool take_value(char byte, ToolCallEvents& events);
+  bool take_behind(char byte);
+  bool skip(char byte);
+  bool begin_value(char byte, ToolCallEvents& events);
+  bool end_value(ToolCallEvents& events);
+  bool end_object(ToolCallEvents& events);
+  bool fail(char byte, ToolCallEvents& events);
+
+  bool unwrap_arguments();
+  void call(ToolCallEvents& events);
+  void tell(ToolCallEvents& events);
+  void tell_all(ToolCallEvents& events);
+  void end_early(ToolCallEvents& events);
+
+  State state_ = State::reading;
+  Step step_ = Step::start;
+  std::string text_;
+  QwenCallEnd end_;
+
+  JsonPrefix json_; // the key or value that is being read
+  std::string raw_; // of a key or a name
+  std::string key_;
+  Target target_ = Target::other;
+
+  std::optional<std::string> name_;
+  std::string arguments_; // what was not told of them
+  bool has_arguments_ = false;
+  bool arguments_complete_ = false;
+  size_t told_ = 0; // bytes of arguments
+  bool called_ = false;
+  bool ended_ = false;
+};
+
+} // namespace mlx_flash::parse

@@ -1,0 +1,91 @@
+#include "parse/qwen_xml_form.h"
+
+#include <fmt/format.h>
+
+#include "parse/lark.h"
+#include "parse/qwen_call_end.h"
+#include "parse/qwen_xml_call.h"
+#include "parse/qwen_xml_strict.h"
+
+namespace mlx_flash::parse {
+
+namespace {
+
+// From the mark to the function in a template's source: a line end, which may
+// be spelled out.
+constexpr size_t kMostBetween = 4;
+
+// Any parameters with any texts.
+std::string free_parameters(const std::string& name) {
+  std::string text = name;
+  for (char& c : text) {
+    c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  }
+  return fmt::format(
+      "{0}: \"<parameter=\" /[^<>\\n]{{1,64}}/ \">\\n\" {1}\n{1}: ({2}) {3}\n",
+      name,
+      text,
+      lark_text_without({"(?s:.*)" + escape_regex("</parameter>")}),
+      lark_string("\n</parameter>\n"));
+}
+
+} // namespace
+
+std::string_view QwenXmlForm::opening_mark() const {
+  return kQwenCallOpen;
+}
+
+std::string_view QwenXmlForm::closing_mark() const {
+  return kQwenCallClose;
+}
+
+bool QwenXmlForm::is_taught_by(std::string_view chat_template) const {
+  if (chat_template.find("</parameter>") == std::string_view::npos) {
+    return false;
+  }
+  for (size_t at = chat_template.find(kQwenCallOpen);
+       at != std::string_view::npos;
+       at = chat_template.find(kQwenCallOpen, at + 1)) {
+    const size_t function =
+        chat_template.find("<function=", at + kQwenCallOpen.size());
+    if (function <= at + kQwenCallOpen.size() + kMostBetween) {
+      return true;
+    }
+  }
+  return false;
+}
+
+std::unique_ptr<ToolCallParser> QwenXmlForm::make_parser(
+    std::span<const ToolSignature> tools) const {
+  return std::make_unique<QwenXmlCall>(tools);
+}
+
+std::string QwenXmlForm::grammar(
+    std::string_view rule,
+    std::span<const ToolSignature> tools) const {
+  const std::string any = fmt::format("{}_any", rule);
+  bool needs_any = false;
+  std::string start = fmt::format("{}:", rule);
+  std::string others;
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const std::string name = fmt::format("{}_{}", rule, i);
+    std::string parameters = any + "*";
+    if (tools[i].strict && !tools[i].parameters.empty()) {
+      StrictParameters strict = strict_parameters(name, tools[i]);
+      parameters = std::move(strict.sequence);
+      others += strict.rules;
+    } else {
+      needs_any = true;
+    }
+    start += fmt::format("{} {}", i == 0 ? "" : " |", name);
+    others += fmt::format(
+        "{}: {} {} {}\n",
+        name,
+        lark_string("\n<function=" + tools[i].name + ">\n"),
+        parameters,
+        lark_string("</function>\n</tool_call>"));
+  }
+  return start + "\n" + others + (needs_any ? free_parameters(any) : "");
+}
+
+} // namespace mlx_flash::parse

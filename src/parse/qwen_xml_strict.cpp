@@ -1,0 +1,351 @@
+#include "parse/qwen_xml_strict.h"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "parse/json_types.h"
+#include "parse/lark.h"
+#include "parse/qwen_xml_call.h"
+#include "parse/qwen_xml_value.h"
+#include "parse/schema.h"
+
+namespace mlx_flash::parse {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+constexpr const char* kValueEnd = "\n</parameter>\n";
+constexpr int kMostReferences = 16;
+constexpr int kMostAlternatives = 256;
+constexpr uint64_t kMostLength = 1u << 20;
+
+using Words = std::set<std::string>;
+
+// Keywords that rule out no value.
+const Words kNotes = {
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$comment",
+    "contentMediaType",
+    "contentEncoding",
+    "format",
+    "contentSchema"};
+const Words kOfTexts = {"minLength", "maxLength", "pattern"};
+const Words kOfObjects = {
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "$defs",
+    "definitions",
+    "$schema",
+    "$id",
+    "strict"};
+
+std::string upper(std::string text) {
+  for (char& c : text) {
+    c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  }
+  return text;
+}
+
+std::string print(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+// The first keyword that is in neither; empty if there is none.
+std::string other_keyword(const Json& schema, const Words& known) {
+  for (const auto& [key, value] : schema.items()) {
+    if (!known.contains(key) && !kNotes.contains(key)) {
+      return key;
+    }
+  }
+  return "";
+}
+
+// The grammar of one parameter's value, with its closing mark.
+class ValueGrammar {
+ public:
+  ValueGrammar(
+      const ToolSignature& tool,
+      const Json& root,
+      std::string property,
+      std::string rule)
+      : tool_(tool),
+        root_(root),
+        property_(std::move(property)),
+        rule_(std::move(rule)) {}
+
+  // Alternatives, and in rules() what they name.
+  std::string alternatives(const Json& schema) {
+    if (property_.empty() || property_.size() > QwenXmlCall::kMostNameBytes ||
+        property_.find_first_of("<>\n") != std::string::npos) {
+      reject("of a name that calls of this model cannot hold");
+    }
+    types_ = allowed_types(schema, root_);
+    add(schema);
+    if (has_text_ && has_limited_value_) {
+      reject(
+          "a text, or another value within limits. In this model's calls "
+          "nothing tells them apart; allow one of both");
+    }
+    return fmt::format("{}", fmt::join(options_, " | "));
+  }
+  const std::string& rules() const {
+    return rules_;
+  }
+
+ private:
+  [[noreturn]] void reject(const std::string& what) const {
+    fail(
+        ErrorCode::invalid_argument,
+        "[tools] the parameter '{}' of the strict tool '{}' is {}",
+        property_,
+        tool_.name,
+        what);
+  }
+
+  void require_known(const Json& schema, const Words& known) const {
+    const std::string keyword = other_keyword(schema, known);
+    if (!keyword.empty()) {
+      reject(fmt::format(
+          "a text with '{}', which calls of this model cannot be held to",
+          keyword));
+    }
+  }
+
+  void add(Json schema) {
+    if (++added_ > kMostAlternatives) { // references may go in circles
+      reject("of too many alternatives");
+    }
+    schema = resolved(std::move(schema));
+    if (schema == true) {
+      schema = Json::object();
+    } else if (!schema.is_object()) {
+      reject("a schema that allows nothing");
+    }
+    const JsonTypes types = allowed_types(schema, root_);
+    if (!(types & kString)) {
+      add_json(schema);
+    } else if (other_keyword(schema, {"type"}).empty()) {
+      add_text(Json::object()); // and whatever else is allowed
+    } else if (schema.contains("enum") || schema.contains("const")) {
+      require_known(schema, {"type", "enum", "const"});
+      for (const Json& value : schema.contains("const")
+               ? Json::array({schema["const"]})
+               : schema["enum"]) {
+        add_literal(value);
+      }
+    } else if (schema.contains("anyOf") || schema.contains("oneOf")) {
+      require_known(schema, {"anyOf", "oneOf"});
+      for (const Json& each :
+           schema[schema.contains("anyOf") ? "anyOf" : "oneOf"]) {
+        add(each);
+      }
+    } else {
+      add_limited_text(schema);
+    }
+  }
+
+  // A text within limits, or values of other types, which these do not touch.
+  void add_limited_text(Json schema) {
+    Words known = kOfTexts;
+    known.insert("type");
+    require_known(schema, known);
+    add_text(schema);
+    if (!schema.contains("type") || !schema["type"].is_array()) {
+      return;
+    }
+    for (const Json& type : schema["type"]) {
+      if (type != "string") {
+        add_json(Json{{"type", type}});
+      }
+    }
+  }
+
+  Json resolved(Json schema) const {
+    for (int i = 0; schema.is_object() && schema.contains("$ref"); ++i) {
+      require_known(schema, {"$ref"});
+      const auto text = schema["$ref"].is_string()
+          ? schema["$ref"].get<std::string>()
+          : std::string();
+      try {
+        schema = root_.at(Json::json_pointer(text.substr(1)));
+      } catch (const std::exception&) {
+        reject(fmt::format("a reference to '{}', which is not there", text));
+      }
+      if (i == kMostReferences) {
+        reject("a reference that leads nowhere");
+      }
+    }
+    return schema;
+  }
+
+  void add_json(const Json& schema) {
+    if (!other_keyword(schema, {"type"}).empty()) {
+      has_limited_value_ = true;
+    } else if (schema["type"] == "null") {
+      // With its closing mark in one: a text may begin like it.
+      add_literal(nullptr);
+      return;
+    }
+    Json whole = schema;
+    for (const char* key : {"$defs", "definitions"}) {
+      if (root_.contains(key)) {
+        whole[key] = root_[key];
+      }
+    }
+    const std::string name = new_rule();
+    rules_ += fmt::format("{}: {}\n", name, lark_json(whole));
+    options_.push_back(name + " " + lark_string(kValueEnd));
+  }
+
+  void add_literal(const Json& value) {
+    const std::string text =
+        value.is_string() ? value.get<std::string>() : print(value);
+    QwenXmlValue reader(types_);
+    std::string read;
+    reader.push('\n', read);
+    for (const char byte : text) {
+      reader.push(byte, read);
+    }
+    reader.end(read);
+    if (Json::parse(read, nullptr, false) != value ||
+        text.find("</parameter>") != std::string::npos) {
+      reject(fmt::format(
+          "the value {}, which calls of this model cannot hold", print(value)));
+    }
+    options_.push_back(lark_string(text + kValueEnd));
+  }
+
+  void add_text(const Json& schema) {
+    has_text_ = true;
+    std::string expression =
+        lark_text_without({"(?s:.*)" + escape_regex("</parameter>")});
+    if (schema.contains("minLength") || schema.contains("maxLength")) {
+      const std::string least = length(schema, "minLength");
+      expression += fmt::format(
+          " & /(?s:.{{{},{}}})/",
+          least.empty() ? "0" : least,
+          length(schema, "maxLength"));
+    }
+    if (schema.contains("pattern")) {
+      expression += " & " + lark_regex(search(schema["pattern"]));
+    }
+    const std::string name = upper(new_rule());
+    rules_ +=
+        fmt::format("{}: ({}) {}\n", name, expression, lark_string(kValueEnd));
+    options_.push_back(name);
+  }
+
+  std::string length(const Json& schema, const char* key) const {
+    if (!schema.contains(key)) {
+      return "";
+    }
+    if (!schema[key].is_number_unsigned() || schema[key] > kMostLength) {
+      reject(fmt::format("a text whose '{}' is no length", key));
+    }
+    return print(schema[key]);
+  }
+
+  // The regular expression for a text in which the pattern is found.
+  std::string search(const Json& pattern) const {
+    std::string regex = pattern.is_string() ? pattern.get<std::string>() : "";
+    const bool begins = regex.starts_with('^');
+    const bool ends = regex.ends_with('$') && !regex.ends_with("\\$");
+    if ((begins || ends) && regex.find('|') != std::string::npos) {
+      reject(
+          "a text with a 'pattern' of alternatives with '^' or '$', which "
+          "calls of this model cannot be held to");
+    }
+    regex = regex.substr(begins, regex.size() - begins - ends);
+    return fmt::format(
+        "{}({}){}", begins ? "" : "(?s:.*)", regex, ends ? "" : "(?s:.*)");
+  }
+
+  std::string new_rule() {
+    return fmt::format("{}_v{}", rule_, options_.size());
+  }
+
+  const ToolSignature& tool_;
+  const Json& root_;
+  const std::string property_;
+  const std::string rule_;
+  JsonTypes types_ = 0; // of the whole value: what it is read by
+  int added_ = 0;
+  std::vector<std::string> options_;
+  std::string rules_;
+  bool has_text_ = false; // that is not one of some
+  bool has_limited_value_ = false; // that is no text
+};
+
+Json object_schema(const ToolSignature& tool) {
+  Json schema = parse_schema(
+      tool.parameters,
+      fmt::format("[tools] the schema of the strict tool '{}'", tool.name));
+  const auto reject = [&](const std::string& what) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[tools] the parameters of the strict tool '{}' {}",
+        tool.name,
+        what);
+  };
+  const std::string keyword = other_keyword(schema, kOfObjects);
+  if (!keyword.empty()) {
+    reject(fmt::format(
+        "have '{}', which calls of this model cannot be held to", keyword));
+  }
+  if (!schema.contains("properties") || !schema["properties"].is_object()) {
+    schema["properties"] = Json::object();
+  }
+  if (!schema.contains("required") || !schema["required"].is_array()) {
+    schema["required"] = Json::array();
+  }
+  for (const Json& name : schema["required"]) {
+    if (!name.is_string() ||
+        !schema["properties"].contains(name.get<std::string>())) {
+      reject(fmt::format(
+          "require {}, which 'properties' does not describe", print(name)));
+    }
+  }
+  return schema;
+}
+
+} // namespace
+
+StrictParameters strict_parameters(
+    const std::string& rule,
+    const ToolSignature& tool) {
+  const Json root = object_schema(tool);
+  const Json& required = root["required"];
+  StrictParameters result;
+  size_t number = 0;
+  for (const auto& [name, schema] : root["properties"].items()) {
+    const std::string parameter = fmt::format("{}_p{}", rule, number++);
+    ValueGrammar value(tool, root, name, parameter);
+    const std::string alternatives = value.alternatives(schema);
+    result.rules += fmt::format(
+        "{}: {} ({})\n{}",
+        parameter,
+        lark_string("<parameter=" + name + ">\n"),
+        alternatives,
+        value.rules());
+    const bool must = std::find(required.begin(), required.end(), Json(name)) !=
+        required.end();
+    result.sequence += parameter + (must ? " " : "? ");
+  }
+  return result;
+}
+
+} // namespace mlx_flash::parse
