@@ -408,6 +408,14 @@ void count_decoding(const Stats& before, Stats& now) {
   }
 }
 
+// Each token of a step waited as long as the step did.
+void count_stalls(const Stats& before, Stats& now) {
+  now.stall_per_token = before.stall_per_token;
+  for (uint64_t i = before.decode_tokens; i < now.decode_tokens; ++i) {
+    now.stall_per_token.observe(now.stall_seconds - before.stall_seconds);
+  }
+}
+
 void log_step(const Stats& before, const Stats& now) {
   if (now.steps == before.steps ||
       !log::logger().should_log(spdlog::level::debug)) {
@@ -436,6 +444,7 @@ void EngineCore::publish(const Machine& machine, const Stats& work) {
     stats.expert_misses = machine.bank->misses();
     stats.expert_evictions = machine.bank->evictions();
     stats.stall_seconds = machine.fetcher->stall_seconds();
+    stats.read_latency = machine.fetcher->read_latency();
   }
   stats.bytes_read_load = machine.load_bytes + header_bytes_;
   stats.bytes_read_demand = machine.reader->device_bytes() - machine.load_bytes;
@@ -443,6 +452,7 @@ void EngineCore::publish(const Machine& machine, const Stats& work) {
   stats.reader = machine.reader->name();
   std::lock_guard lock(stats_mutex_);
   count_decoding(stats_, stats);
+  count_stalls(stats_, stats);
   log_step(stats_, stats);
   stats_ = stats;
 }

@@ -72,6 +72,10 @@ bool ExpertFetcher::start(ExpertKey key) {
 
 void ExpertFetcher::submit() {
   if (!queued_.empty()) {
+    const double now = now_seconds();
+    for (const ReadRequest& request : queued_) {
+      flights_[flight_of(request.tag)].submitted = now;
+    }
     reader_.submit(queued_);
     queued_.clear();
   }
@@ -145,6 +149,9 @@ void ExpertFetcher::handle(const ReadCompletion& completion) {
     }
   }
   if (--flight.missing == 0) {
+    if (!flight.error) {
+      read_latency_.observe(now_seconds() - flight.submitted);
+    }
     done_.push_back(index);
   }
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "mlx_flash/stats.h"
 #include "residency/slot_bank.h"
 #include "storage/checksums.h"
 #include "storage/expert_layout.h"
@@ -72,12 +73,17 @@ class ExpertFetcher {
   double stall_seconds() const {
     return stall_seconds_;
   }
+  // From handing an expert's reads to the reader until the last one is seen.
+  const LatencyHistogram& read_latency() const {
+    return read_latency_;
+  }
 
  private:
   struct Flight {
     std::optional<SlotBank::Filling> filling;
     ExpertKey key;
     uint32_t missing = 0; // sections that have not completed
+    double submitted = 0; // now_seconds()
     std::optional<std::string> error; // of the first section that failed
   };
 
@@ -98,6 +104,7 @@ class ExpertFetcher {
   size_t active_ = 0;
   uint64_t fetched_ = 0;
   double stall_seconds_ = 0;
+  LatencyHistogram read_latency_;
 };
 
 } // namespace mlx_flash
