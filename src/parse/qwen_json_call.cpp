@@ -29,37 +29,12 @@ bool is_object(std::string_view text) {
 
 } // namespace
 
-size_t QwenJsonCall::push(std::string_view text, ToolCallEvents& events) {
-  size_t taken = 0;
-  while (taken < text.size() && state_ == State::reading) {
-    const char byte = text[taken];
-    if (!called_ && text_.size() == kMostHeldBytes) {
-      state_ = State::broken;
-      break;
-    }
-    const bool was_called = called_;
-    if (!take(byte, events)) {
-      break;
-    }
-    if (!was_called && !called_) {
-      text_ += byte;
-    }
-    ++taken;
-  }
-  tell(events);
-  return taken;
-}
-
 bool QwenJsonCall::take(char byte, ToolCallEvents& events) {
   switch (step_) {
     case Step::in_key:
       return take_key(byte, events);
     case Step::in_value:
       return take_value(byte, events);
-    case Step::behind:
-      return take_behind(byte);
-    case Step::skipping:
-      return skip(byte);
     default:
       return is_space(byte) || take_structure(byte, events);
   }
@@ -128,7 +103,7 @@ bool QwenJsonCall::begin_value(char byte, ToolCallEvents& events) {
       case '{':
         target_ = Target::object;
         if (name_) {
-          call(events);
+          begin(*name_, events);
         }
         break;
       case '"':
@@ -212,46 +187,12 @@ bool QwenJsonCall::end_object(ToolCallEvents& events) {
     arguments_ = "{}";
     tell_all(events);
   }
-  step_ = Step::behind;
+  expect_closing_mark();
   return true;
-}
-
-bool QwenJsonCall::take_behind(char byte) {
-  const bool taken = end_.take(byte);
-  if (end_.over()) {
-    text_ = end_.rest();
-    state_ = State::complete;
-  }
-  return taken;
-}
-
-bool QwenJsonCall::skip(char byte) {
-  end_.skip(byte);
-  if (end_.over()) {
-    text_ = end_.rest();
-    state_ = State::complete;
-  }
-  return true;
-}
-
-bool QwenJsonCall::fail(char byte, ToolCallEvents& events) {
-  if (!called_) {
-    state_ = State::broken;
-    return false;
-  }
-  end_early(events);
-  step_ = Step::skipping;
-  return skip(byte);
-}
-
-void QwenJsonCall::call(ToolCallEvents& events) {
-  events.on_call(*name_);
-  called_ = true;
-  text_.clear();
 }
 
 void QwenJsonCall::tell(ToolCallEvents& events) {
-  if (!called_ || ended_) {
+  if (!called() || ended()) {
     return;
   }
   // Only an object's certain bytes are told before it is complete, so json_
@@ -265,33 +206,23 @@ void QwenJsonCall::tell(ToolCallEvents& events) {
 }
 
 void QwenJsonCall::tell_all(ToolCallEvents& events) {
-  if (!called_) {
-    call(events);
+  if (!called()) {
+    begin(*name_, events);
   }
   if (!arguments_.empty()) {
     events.on_arguments(arguments_);
     arguments_.clear();
   }
-  events.on_call_end();
-  ended_ = true;
+  end(events);
 }
 
 void QwenJsonCall::end_early(ToolCallEvents& events) {
-  if (!called_ || ended_) {
+  if (!called() || ended()) {
     return;
   }
   tell(events);
   events.on_arguments(json_.closing());
-  events.on_call_end();
-  ended_ = true;
-}
-
-void QwenJsonCall::finish(ToolCallEvents& events) {
-  if (state_ != State::reading) {
-    return;
-  }
-  end_early(events);
-  state_ = called_ ? State::complete : State::broken;
+  end(events);
 }
 
 } // namespace mlx_flash::parse

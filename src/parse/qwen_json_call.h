@@ -14,26 +14,18 @@
 #include <optional>
 
 #include "parse/json_prefix.h"
-#include "parse/qwen_call_end.h"
-#include "parse/tool_form.h"
+#include "parse/qwen_call.h"
 
 namespace mlx_flash::parse {
 
-class QwenJsonCall : public ToolCallParser {
+class QwenJsonCall : public QwenCall {
  public:
   // What may be read before a call can be told: its arguments where they come
   // before its name.
   static constexpr size_t kMostHeldBytes = 1u << 20;
   static constexpr size_t kMostNameBytes = 1024;
 
-  size_t push(std::string_view text, ToolCallEvents& events) override;
-  State state() const override {
-    return state_;
-  }
-  const std::string& text() const override {
-    return text_;
-  }
-  void finish(ToolCallEvents& events) override;
+  QwenJsonCall() : QwenCall(kMostHeldBytes) {}
 
  private:
   enum class Step {
@@ -45,34 +37,23 @@ class QwenJsonCall : public ToolCallParser {
     value,
     in_value,
     after, // a value
-    behind, // the object: the closing mark
-    skipping, // what is left of a call that was ended before its end
   };
   enum class Target { name, object, text, nothing, other };
 
-  // False for a byte that is not the call's.
-  bool take(char byte, ToolCallEvents& events);
+  bool take(char byte, ToolCallEvents& events) override;
+  void tell(ToolCallEvents& events) override;
+  void end_early(ToolCallEvents& events) override;
+
   bool take_structure(char byte, ToolCallEvents& events);
   bool take_key(char byte, ToolCallEvents& events);
   bool take_value(char byte, ToolCallEvents& events);
-  bool take_behind(char byte);
-  bool skip(char byte);
   bool begin_value(char byte, ToolCallEvents& events);
   bool end_value(ToolCallEvents& events);
   bool end_object(ToolCallEvents& events);
-  bool fail(char byte, ToolCallEvents& events);
-
   bool unwrap_arguments();
-  void call(ToolCallEvents& events);
-  void tell(ToolCallEvents& events);
   void tell_all(ToolCallEvents& events);
-  void end_early(ToolCallEvents& events);
 
-  State state_ = State::reading;
   Step step_ = Step::start;
-  std::string text_;
-  QwenCallEnd end_;
-
   JsonPrefix json_; // the key or value that is being read
   std::string raw_; // of a key or a name
   std::string key_;
@@ -83,8 +64,6 @@ class QwenJsonCall : public ToolCallParser {
   bool has_arguments_ = false;
   bool arguments_complete_ = false;
   size_t told_ = 0; // bytes of arguments
-  bool called_ = false;
-  bool ended_ = false;
 };
 
 } // namespace mlx_flash::parse

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "parse/json_types.h"
 #include "parse/lark.h"
-#include "parse/qwen_call_end.h"
 #include "parse/qwen_json_call.h"
 #include "parse/schema.h"
 
@@ -55,26 +54,9 @@ Json arguments_schema(const ToolSignature& tool) {
 
 } // namespace
 
-std::string_view QwenJsonForm::opening_mark() const {
-  return kQwenCallOpen;
-}
-
-std::string_view QwenJsonForm::closing_mark() const {
-  return kQwenCallClose;
-}
-
 bool QwenJsonForm::is_taught_by(std::string_view chat_template) const {
-  if (chat_template.find(kQwenCallClose) == std::string_view::npos) {
-    return false;
-  }
-  for (size_t at = chat_template.find(kQwenCallOpen);
-       at != std::string_view::npos;
-       at = chat_template.find(kQwenCallOpen, at + 1)) {
-    if (begins_call(chat_template.substr(at + kQwenCallOpen.size()))) {
-      return true;
-    }
-  }
-  return false;
+  return chat_template.find(kQwenCallClose) != std::string_view::npos &&
+      shows_call(chat_template, begins_call);
 }
 
 std::unique_ptr<ToolCallParser> QwenJsonForm::make_parser(

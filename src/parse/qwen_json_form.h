@@ -7,17 +7,15 @@
 // Thread rule: immutable.
 #pragma once
 
-#include "parse/tool_form.h"
+#include "parse/qwen_form.h"
 
 namespace mlx_flash::parse {
 
-class QwenJsonForm : public ToolForm {
+class QwenJsonForm : public QwenForm {
  public:
   std::string_view name() const override {
     return "qwen-json";
   }
-  std::string_view opening_mark() const override;
-  std::string_view closing_mark() const override;
   bool is_taught_by(std::string_view chat_template) const override;
   std::unique_ptr<ToolCallParser> make_parser(
       std::span<const ToolSignature> tools) const override;

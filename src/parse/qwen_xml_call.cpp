@@ -60,25 +60,6 @@ std::string quote(const std::string& text) {
 
 } // namespace
 
-size_t QwenXmlCall::push(std::string_view text, ToolCallEvents& events) {
-  size_t taken = 0;
-  while (taken < text.size() && state_ == State::reading) {
-    if (!called_ && text_.size() == kMostHeldBytes) {
-      state_ = State::broken;
-      break;
-    }
-    if (!take(text[taken], events)) {
-      break;
-    }
-    if (!called_) {
-      text_ += text[taken];
-    }
-    ++taken;
-  }
-  tell(events);
-  return taken;
-}
-
 bool QwenXmlCall::take(char byte, ToolCallEvents& events) {
   switch (step_) {
     case Step::start:
@@ -91,10 +72,6 @@ bool QwenXmlCall::take(char byte, ToolCallEvents& events) {
     case Step::value:
       take_value(byte, events);
       return true;
-    case Step::behind:
-      return take_behind(byte);
-    case Step::skipping:
-      return skip(byte);
   }
   return false;
 }
@@ -135,10 +112,8 @@ void QwenXmlCall::begin_call(ToolCallEvents& events) {
   if (tool != tools_.end()) {
     types_ = PropertyTypes(tool->parameters);
   }
-  events.on_call(name_);
+  begin(name_, events);
   arguments_ = "{";
-  called_ = true;
-  text_.clear();
   step_ = Step::body;
 }
 
@@ -163,9 +138,9 @@ void QwenXmlCall::take_mark(std::string_view mark, ToolCallEvents& events) {
   }
   end_call(events);
   if (mark == kQwenCallClose) {
-    state_ = State::complete;
+    complete();
   } else {
-    step_ = Step::behind;
+    expect_closing_mark();
   }
 }
 
@@ -218,36 +193,7 @@ void QwenXmlCall::end_value() {
 void QwenXmlCall::end_call(ToolCallEvents& events) {
   arguments_ += '}';
   tell(events);
-  events.on_call_end();
-  ended_ = true;
-}
-
-bool QwenXmlCall::take_behind(char byte) {
-  const bool taken = end_.take(byte);
-  if (end_.over()) {
-    text_ = end_.rest();
-    state_ = State::complete;
-  }
-  return taken;
-}
-
-bool QwenXmlCall::skip(char byte) {
-  end_.skip(byte);
-  if (end_.over()) {
-    text_ = end_.rest();
-    state_ = State::complete;
-  }
-  return true;
-}
-
-bool QwenXmlCall::fail(char byte, ToolCallEvents& events) {
-  if (!called_) {
-    state_ = State::broken;
-    return false;
-  }
-  end_early(events);
-  step_ = Step::skipping;
-  return skip(byte);
+  end(events);
 }
 
 void QwenXmlCall::tell(ToolCallEvents& events) {
@@ -257,7 +203,7 @@ void QwenXmlCall::tell(ToolCallEvents& events) {
 }
 
 void QwenXmlCall::end_early(ToolCallEvents& events) {
-  if (!called_ || ended_) {
+  if (!called() || ended()) {
     return;
   }
   if (value_ && value_->end_early(value_json_)) {
@@ -267,16 +213,13 @@ void QwenXmlCall::end_early(ToolCallEvents& events) {
 }
 
 void QwenXmlCall::finish(ToolCallEvents& events) {
-  if (state_ != State::reading) {
-    return;
-  }
   size_t following = 0;
-  if (value_ && mark_.find(kParameterEnd) != std::string::npos &&
+  if (state() == State::reading && value_ &&
+      mark_.find(kParameterEnd) != std::string::npos &&
       match_value_end(mark_, following) == Match::partial) {
     end_value();
   }
-  end_early(events);
-  state_ = called_ ? State::complete : State::broken;
+  QwenCall::finish(events);
 }
 
 } // namespace mlx_flash::parse

@@ -17,13 +17,12 @@
 #include <optional>
 #include <set>
 
-#include "parse/qwen_call_end.h"
+#include "parse/qwen_call.h"
 #include "parse/qwen_xml_value.h"
-#include "parse/tool_form.h"
 
 namespace mlx_flash::parse {
 
-class QwenXmlCall : public ToolCallParser {
+class QwenXmlCall : public QwenCall {
  public:
   static constexpr size_t kMostNameBytes = 256; // of functions and parameters
   static constexpr size_t kMostParameters = 256;
@@ -31,15 +30,9 @@ class QwenXmlCall : public ToolCallParser {
   static constexpr size_t kMostHeldBytes = 4096;
 
   // `tools` must outlive it.
-  explicit QwenXmlCall(std::span<const ToolSignature> tools) : tools_(tools) {}
+  explicit QwenXmlCall(std::span<const ToolSignature> tools)
+      : QwenCall(kMostHeldBytes), tools_(tools) {}
 
-  size_t push(std::string_view text, ToolCallEvents& events) override;
-  State state() const override {
-    return state_;
-  }
-  const std::string& text() const override {
-    return text_;
-  }
   void finish(ToolCallEvents& events) override;
 
  private:
@@ -49,19 +42,16 @@ class QwenXmlCall : public ToolCallParser {
     body,
     parameter_name,
     value,
-    behind, // the function: the closing mark
-    skipping, // what is left of a call that was ended before its end
   };
 
-  // False for a byte that is not the call's.
-  bool take(char byte, ToolCallEvents& events);
+  bool take(char byte, ToolCallEvents& events) override;
+  void tell(ToolCallEvents& events) override;
+  void end_early(ToolCallEvents& events) override;
+
   bool take_start(char byte);
   bool take_name(char byte, ToolCallEvents& events);
   bool take_body(char byte, ToolCallEvents& events);
   void take_value(char byte, ToolCallEvents& events);
-  bool take_behind(char byte);
-  bool skip(char byte);
-  bool fail(char byte, ToolCallEvents& events);
 
   void begin_call(ToolCallEvents& events);
   bool begin_value();
@@ -69,14 +59,9 @@ class QwenXmlCall : public ToolCallParser {
   void add_value();
   void end_value();
   void end_call(ToolCallEvents& events);
-  void tell(ToolCallEvents& events);
-  void end_early(ToolCallEvents& events);
 
   const std::span<const ToolSignature> tools_;
-  State state_ = State::reading;
   Step step_ = Step::start;
-  std::string text_;
-  QwenCallEnd end_;
 
   std::string mark_; // what may be a mark's beginning
   std::string name_; // that is being read
@@ -88,8 +73,6 @@ class QwenXmlCall : public ToolCallParser {
   std::string value_prefix_; // the key and what comes before it
   bool repeated_ = false; // a parameter that there was: it is read and dropped
   std::string arguments_; // what was not told of them
-  bool called_ = false;
-  bool ended_ = false;
 };
 
 } // namespace mlx_flash::parse

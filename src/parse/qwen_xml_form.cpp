@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "parse/lark.h"
-#include "parse/qwen_call_end.h"
 #include "parse/qwen_xml_call.h"
 #include "parse/qwen_xml_strict.h"
 
@@ -31,28 +30,11 @@ std::string free_parameters(const std::string& name) {
 
 } // namespace
 
-std::string_view QwenXmlForm::opening_mark() const {
-  return kQwenCallOpen;
-}
-
-std::string_view QwenXmlForm::closing_mark() const {
-  return kQwenCallClose;
-}
-
 bool QwenXmlForm::is_taught_by(std::string_view chat_template) const {
-  if (chat_template.find("</parameter>") == std::string_view::npos) {
-    return false;
-  }
-  for (size_t at = chat_template.find(kQwenCallOpen);
-       at != std::string_view::npos;
-       at = chat_template.find(kQwenCallOpen, at + 1)) {
-    const size_t function =
-        chat_template.find("<function=", at + kQwenCallOpen.size());
-    if (function <= at + kQwenCallOpen.size() + kMostBetween) {
-      return true;
-    }
-  }
-  return false;
+  return chat_template.find("</parameter>") != std::string_view::npos &&
+      shows_call(chat_template, [](std::string_view text) {
+           return text.find("<function=") <= kMostBetween;
+         });
 }
 
 std::unique_ptr<ToolCallParser> QwenXmlForm::make_parser(

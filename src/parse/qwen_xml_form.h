@@ -11,17 +11,15 @@
 // Thread rule: immutable.
 #pragma once
 
-#include "parse/tool_form.h"
+#include "parse/qwen_form.h"
 
 namespace mlx_flash::parse {
 
-class QwenXmlForm : public ToolForm {
+class QwenXmlForm : public QwenForm {
  public:
   std::string_view name() const override {
     return "qwen-xml";
   }
-  std::string_view opening_mark() const override;
-  std::string_view closing_mark() const override;
   bool is_taught_by(std::string_view chat_template) const override;
   std::unique_ptr<ToolCallParser> make_parser(
       std::span<const ToolSignature> tools) const override;
