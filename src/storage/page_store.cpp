@@ -1,0 +1,254 @@
+#include "storage/page_store.h"
+
+#include <xxhash.h>
+
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "platform/new_file.h"
+
+namespace mlx_flash {
+
+namespace {
+
+constexpr size_t kBufferBytes = 1 << 20;
+constexpr uint64_t kBytesPerEntry = 320; // of the index, measured
+constexpr size_t kNameDigits = 32;
+
+// Whether a page was used again is kept in its file's name, and when it was
+// used last is the file's time: nothing has to be written for that.
+constexpr const char* kOnce = ".page";
+constexpr const char* kAgain = ".used";
+
+// Names of the pages of a text, from the first on.
+class Namer {
+ public:
+  explicit Namer(const PageHash& model) : state_(XXH3_createState()) {
+    XXH3_128bits_reset(state_.get());
+    XXH3_128bits_update(state_.get(), model.data(), sizeof(model));
+  }
+  std::string next(std::span<const uint32_t> tokens) {
+    XXH3_128bits_update(state_.get(), tokens.data(), tokens.size_bytes());
+    const XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
+    return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+  }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const {
+      XXH3_freeState(state);
+    }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state_;
+};
+
+// Empty for files that are not pages.
+std::optional<PageIndex::Page> page_of(
+    const std::filesystem::directory_entry& entry) {
+  const std::filesystem::path path = entry.path();
+  const std::string name = path.stem().string();
+  const bool again = path.extension() == kAgain;
+  std::error_code error;
+  if (name.size() != kNameDigits ||
+      name.find_first_not_of("0123456789abcdef") != std::string::npos ||
+      !(again || path.extension() == kOnce) || !entry.is_regular_file(error) ||
+      error) {
+    return std::nullopt;
+  }
+  const uint64_t bytes = entry.file_size(error);
+  const auto last_use = entry.last_write_time(error);
+  return error ? std::nullopt
+               : std::optional(PageIndex::Page{name, bytes, last_use, again});
+}
+
+// A page counts as used before the one in front of it, without which it is of
+// no use.
+constexpr std::chrono::microseconds kBetweenPages(1);
+
+} // namespace
+
+uint64_t PageStore::memory_bytes(uint64_t bytes, uint64_t page_bytes) {
+  const uint64_t files = bytes / page_file_bytes(0, page_bytes) + 1;
+  return 2 * kBufferBytes + // of writing and of reading
+      kBytesPerEntry * std::min<uint64_t>(files, kMostFiles);
+}
+
+PageStore::PageStore(PageStoreOptions options)
+    : options_(std::move(options)),
+      model_(hash_of(std::as_bytes(std::span(options_.model)))),
+      folder_(options_.folder),
+      buffer_(kBufferBytes),
+      index_(options_.bytes) {
+  MLX_FLASH_CHECK(options_.page_tokens > 0 && options_.page_bytes > 0);
+  take_in_files();
+  make_room(0);
+}
+
+void PageStore::take_in_files() {
+  std::error_code error;
+  std::filesystem::directory_iterator entries(folder_.path(), error);
+  for (; !error && entries != std::filesystem::directory_iterator();
+       entries.increment(error)) {
+    if (entries->path().extension() == NewFile::kUnfinished) {
+      std::error_code ignored;
+      std::filesystem::remove(entries->path(), ignored);
+    } else if (auto page = page_of(*entries)) {
+      index_.add(std::move(*page));
+    }
+  }
+  if (error) {
+    fail(
+        ErrorCode::io,
+        "[prompt-cache] {} cannot be read: {}",
+        folder_.path().string(),
+        error.message());
+  }
+}
+
+std::string PageStore::name_of(Tokens tokens) const {
+  return Namer(model_).next(tokens);
+}
+
+// Of all whole pages.
+std::vector<std::string> PageStore::names_of(Tokens tokens) const {
+  std::vector<std::string> names;
+  Namer namer(model_);
+  for (; tokens.size() >= options_.page_tokens;
+       tokens = tokens.subspan(options_.page_tokens)) {
+    names.push_back(namer.next(tokens.first(options_.page_tokens)));
+  }
+  return names;
+}
+
+std::filesystem::path PageStore::path_of(const PageIndex::Page& page) const {
+  return folder_.path() / (page.name + (page.again ? kAgain : kOnce));
+}
+
+PageLabel PageStore::label_of(Tokens tokens) const {
+  return {model_, tokens, PageKind::keys_and_values};
+}
+
+size_t PageStore::find(Tokens tokens, size_t first) const {
+  const auto names = names_of(tokens);
+  const std::lock_guard lock(mutex_);
+  size_t found = 0;
+  while (first + found < names.size() && index_.find(names[first + found])) {
+    ++found;
+  }
+  return found;
+}
+
+bool PageStore::read(Tokens tokens, std::span<std::byte> page) {
+  std::filesystem::path path;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto* found = index_.find(name_of(tokens));
+    if (!found) {
+      return false;
+    }
+    path = path_of(*found);
+  }
+  try {
+    read_page_file(path, label_of(tokens), page);
+  } catch (const Error& error) {
+    log::warn("[prompt-cache] {}; it is read anew", error.what());
+    const std::lock_guard lock(mutex_);
+    ++counts_.failed;
+    if (const auto* found = index_.find(name_of(tokens))) {
+      remove(*found);
+    }
+    return false;
+  }
+  const std::lock_guard lock(mutex_);
+  ++counts_.read;
+  return true;
+}
+
+void PageStore::use(Tokens tokens) {
+  const auto names = names_of(tokens);
+  auto time = PageIndex::Time::clock::now();
+  for (const std::string& name : names) {
+    time -= kBetweenPages;
+    const std::lock_guard lock(mutex_);
+    const auto* found = index_.find(name);
+    if (!found) {
+      continue;
+    }
+    const auto before = path_of(*found);
+    index_.use(name, time);
+    const auto after = path_of(*index_.find(name));
+    std::error_code ignored; // all that it costs is a worse choice later
+    if (before != after) {
+      std::filesystem::rename(before, after, ignored);
+    }
+    std::filesystem::last_write_time(after, time, ignored);
+  }
+}
+
+void PageStore::write(Tokens tokens, std::span<const std::byte> page) {
+  PageIndex::Page made{
+      name_of(tokens),
+      page_file_bytes(tokens.size(), page.size()),
+      PageIndex::Time::clock::now(),
+      false};
+  {
+    const std::lock_guard lock(mutex_);
+    if (index_.find(made.name) || made.bytes > options_.bytes) {
+      return;
+    }
+    const auto before = tokens.first(tokens.size() - options_.page_tokens);
+    if (const auto* found = index_.find(name_of(before))) {
+      made.last_use = found->last_use - kBetweenPages;
+    }
+    make_room(made.bytes);
+  }
+  const auto path = path_of(made);
+  try {
+    write_page_file(path, label_of(tokens), page, buffer_.span());
+  } catch (const Error& error) {
+    const std::lock_guard lock(mutex_);
+    if (counts_.failed++ == 0) { // a full disk would say so for each page
+      log::warn("[prompt-cache] {}; the page is not kept", error.what());
+    }
+    return;
+  }
+  std::error_code ignored;
+  std::filesystem::last_write_time(path, made.last_use, ignored);
+  const std::lock_guard lock(mutex_);
+  index_.add(std::move(made));
+  ++counts_.written;
+}
+
+// For a file of so many bytes.
+void PageStore::make_room(uint64_t bytes) {
+  while (index_.bytes() + bytes > options_.bytes ||
+         index_.size() >= kMostFiles) {
+    const PageIndex::Page* least = index_.least();
+    if (!least) {
+      return;
+    }
+    remove(*least);
+    ++counts_.given_up;
+  }
+}
+
+void PageStore::remove(const PageIndex::Page& page) {
+  std::error_code ignored;
+  std::filesystem::remove(path_of(page), ignored);
+  index_.remove(std::string(page.name)); // which ends `page`
+}
+
+PageStore::Counts PageStore::counts() const {
+  const std::lock_guard lock(mutex_);
+  Counts counts = counts_;
+  counts.files = index_.size();
+  counts.bytes = index_.bytes();
+  return counts;
+}
+
+} // namespace mlx_flash
