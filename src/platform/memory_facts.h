@@ -24,6 +24,13 @@ struct MemoryFacts {
 // `root` replaces "/" so that tests can describe other machines.
 MemoryFacts read_memory_facts(const std::filesystem::path& root = "/");
 
+// The share of the last ten seconds in which something had to wait for memory:
+// in this process's cgroup, or else on this machine. On macOS the system's
+// level of pressure: 0, 0.5 (warning) or 1 (critical). Empty where nothing says
+// it.
+std::optional<double> read_memory_pressure(
+    const std::filesystem::path& root = "/");
+
 // Makes the C allocator give freed memory back and keep few arenas, so that
 // what is freed does not stay in the process. Call first thing in main().
 void configure_allocator();

@@ -3,6 +3,7 @@
 #include <malloc.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/error.h"
 #include "platform/cgroup.h"
@@ -101,6 +102,29 @@ MemoryFacts read_memory_facts(const fs::path& root) {
     }
   }
   return facts;
+}
+
+namespace {
+
+// "some avg10=1.25 avg60=..." says percents.
+std::optional<double> pressure_of(const fs::path& file) {
+  const auto text = read_kernel_file(file);
+  const std::string_view key = "some avg10=";
+  if (!text || text->compare(0, key.size(), key) != 0) {
+    return std::nullopt;
+  }
+  return std::strtod(text->c_str() + key.size(), nullptr) / 100;
+}
+
+} // namespace
+
+std::optional<double> read_memory_pressure(const fs::path& root) {
+  for (const auto& level : enclosing_cgroups(root, "memory")) {
+    if (const auto pressure = pressure_of(level.folder / "memory.pressure")) {
+      return pressure;
+    }
+  }
+  return pressure_of(root / "proc/pressure/memory");
 }
 
 void configure_allocator() {

@@ -46,6 +46,17 @@ MemoryFacts read_memory_facts(const std::filesystem::path&) {
   return facts;
 }
 
+std::optional<double> read_memory_pressure(const std::filesystem::path&) {
+  int level = 0; // 1, 2 or 4
+  size_t size = sizeof(level);
+  if (sysctlbyname(
+          "kern.memorystatus_vm_pressure_level", &level, &size, nullptr, 0) !=
+      0) {
+    return std::nullopt;
+  }
+  return level >= 4 ? 1.0 : level >= 2 ? 0.5 : 0.0;
+}
+
 void configure_allocator() {}
 
 void release_free_memory() {

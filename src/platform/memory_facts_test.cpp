@@ -238,6 +238,28 @@ TEST_CASE("memory facts: v1, a limit above what the container sees counts") {
   CHECK(machine.facts().free_bytes == 200 * kMiB);
 }
 
+TEST_CASE("memory pressure: of the own group, or else of the machine") {
+  Machine machine;
+  const auto pressure = [&] {
+    return read_memory_pressure(machine.folder.path());
+  };
+  CHECK_FALSE(pressure());
+  machine.folder.write(
+      "proc/pressure/memory",
+      "some avg10=2.50 avg60=1.00 avg300=0.50 total=123\n"
+      "full avg10=1.00 avg60=0.00 avg300=0.00 total=12\n");
+  CHECK(pressure() == doctest::Approx(0.025));
+  machine.v2("/a/b");
+  machine.level2("/a/b", "max", 1);
+  CHECK(pressure() == doctest::Approx(0.025));
+  machine.folder.write(
+      "sys/fs/cgroup/a/b/memory.pressure", "some avg10=75.00 avg60=1.00\n");
+  CHECK(pressure() == doctest::Approx(0.75));
+  machine.folder.write("sys/fs/cgroup/a/b/memory.pressure", "some avg9");
+  machine.folder.write("proc/pressure/memory", "");
+  CHECK_FALSE(pressure());
+}
+
 TEST_CASE("memory facts: hostile files of the kernel's names do not matter") {
   Machine machine;
   machine.v2("/app");
