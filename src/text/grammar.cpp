@@ -21,11 +21,20 @@ const char* kind_name(GrammarKind kind) {
 
 } // namespace
 
-Grammar::Grammar(const Tokenizer& tokenizer, size_t vocab_size, TokenId eos)
+Grammar::Grammar(
+    const Tokenizer& tokenizer,
+    size_t vocab_size,
+    TokenId eos,
+    const GrammarLimits& limits)
     : vocab_size_(vocab_size) {
   FfiCall call;
-  TfGrammar* handle =
-      tf_grammar_new(tokenizer.handle(), vocab_size, eos, call.error());
+  TfGrammar* handle = tf_grammar_new(
+      tokenizer.handle(),
+      vocab_size,
+      eos,
+      limits.compile_cost,
+      limits.lexer_states,
+      call.error());
   call.check("grammar");
   handle_ = std::shared_ptr<TfGrammar>(handle, &tf_grammar_free);
 }

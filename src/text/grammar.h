@@ -19,13 +19,23 @@ namespace mlx_flash {
 
 enum class GrammarKind { json_schema, regex, lark };
 
+// What one matcher may cost, so that a hostile grammar ends soon.
+struct GrammarLimits {
+  uint64_t compile_cost = 1'000'000; // steps; 50,000 take about a millisecond
+  size_t lexer_states = 2000; // about a kilobyte each
+};
+
 // The token trie of one tokenizer: about half a second for 150,000 tokens, so
 // make one per model and share it.
 class Grammar {
  public:
   // `vocab_size` is the model's (logits), at least the tokenizer's. Throws
   // Error(unsupported) when the tokenizer has no byte view.
-  Grammar(const Tokenizer& tokenizer, size_t vocab_size, TokenId eos);
+  Grammar(
+      const Tokenizer& tokenizer,
+      size_t vocab_size,
+      TokenId eos,
+      const GrammarLimits& limits = {});
   ~Grammar();
   Grammar(const Grammar&) = delete;
   Grammar& operator=(const Grammar&) = delete;
@@ -50,6 +60,8 @@ class GrammarMatcher {
   ~GrammarMatcher();
   GrammarMatcher(GrammarMatcher&&) noexcept = default;
 
+  // Throws Error(invalid_argument) where the text so far needs more states than
+  // there may be.
   // Sets bit i of `mask` (32 per word, low first; (vocab_size + 31) / 32
   // words) for every token allowed next and clears the others. Returns how
   // many are allowed.

@@ -191,6 +191,21 @@ TEST_CASE("grammar: a tokenizer without a byte view is refused") {
   }
 }
 
+TEST_CASE("grammar: compiling one costs no more than it may") {
+  const Tokenizer& tokenizer = test_tokenizer("demo");
+  GrammarLimits limits;
+  limits.compile_cost = 1000;
+  const Grammar grammar(
+      tokenizer, tokenizer.vocab_size(), end_of_text(tokenizer), limits);
+  std::string large;
+  for (int i = 0; i < 300; ++i) {
+    large += (i > 0 ? "|word" : "word") + std::to_string(i * 7919);
+  }
+  CHECK_THROWS_AS(GrammarMatcher(grammar, GrammarKind::regex, large), Error);
+  CHECK_NOTHROW(GrammarMatcher(grammar, GrammarKind::regex, "[a-z]{1,5}"));
+  CHECK_NOTHROW(GrammarMatcher(demo_grammar(), GrammarKind::regex, large));
+}
+
 TEST_CASE("grammar: byte tokens spell what no piece has") {
   const Tokenizer& tokenizer = sentence_piece_tokenizer();
   const Grammar grammar(

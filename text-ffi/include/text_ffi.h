@@ -93,9 +93,16 @@ TfBytes tf_template_render(
     TfError*);
 
 // `vocab_size` is the model's, at least the tokenizer's. A matcher keeps what
-// it needs of its grammar.
-TfGrammar*
-tf_grammar_new(const TfTokenizer*, size_t vocab_size, uint32_t eos, TfError*);
+// it needs of its grammar. Compiling one takes at most `compile_cost` steps
+// (50,000 are about a millisecond), and its lexer has at most `lexer_states`
+// states (about a kilobyte each).
+TfGrammar* tf_grammar_new(
+    const TfTokenizer*,
+    size_t vocab_size,
+    uint32_t eos,
+    uint64_t compile_cost,
+    size_t lexer_states,
+    TfError*);
 void tf_grammar_free(TfGrammar*);
 // `kind` is "json_schema", "regex" or "lark", ended by a 0.
 TfMatcher* tf_matcher_new(

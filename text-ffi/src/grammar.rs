@@ -9,6 +9,14 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
+/// What one matcher may cost.
+pub struct Limits {
+    /// Steps of compiling; 50,000 take about a millisecond.
+    pub compile_cost: u64,
+    /// States of its lexer, about a kilobyte each.
+    pub lexer_states: usize,
+}
+
 /// The trie of a tokenizer, from which matchers are made.
 pub struct Grammar {
     factory: ParserFactory,
@@ -16,7 +24,7 @@ pub struct Grammar {
 
 impl Grammar {
     /// `vocab_size` is the model's, which may be more than the tokenizer's.
-    pub fn new(tokenizer: &Tokenizer, vocab_size: usize, eos: u32) -> Result<Self> {
+    pub fn new(tokenizer: &Tokenizer, vocab_size: usize, eos: u32, limits: Limits) -> Result<Self> {
         let mut words = tokenizer.token_bytes()?;
         if vocab_size < words.len() || eos as usize >= vocab_size {
             return Err(Error::invalid_argument(format!(
@@ -31,7 +39,11 @@ impl Grammar {
         // how that would spell a part of a text depends on what is around it.
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&env).map_err(Error::unsupported)?;
-        factory.quiet().limits_mut().verbose_errors = false;
+        let all = factory.quiet().limits_mut();
+        all.verbose_errors = false;
+        all.initial_lexer_fuel = limits.compile_cost;
+        all.max_grammar_size = (limits.compile_cost / 2) as usize;
+        all.max_lexer_states = limits.lexer_states;
         Ok(Self { factory })
     }
 

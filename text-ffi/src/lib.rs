@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use error::{Error, Kind};
 use ffi::{guard, slice, text, Buffer, FfiError};
-use grammar::Grammar;
+use grammar::{Grammar, Limits};
 use llguidance::Matcher;
 use template::ChatTemplate;
 use tokenizer::{DecodeStream, Tokenizer};
@@ -244,10 +244,13 @@ pub unsafe extern "C" fn tf_grammar_new(
     tokenizer: *const TfTokenizer,
     vocab_size: usize,
     eos: u32,
+    compile_cost: u64,
+    lexer_states: usize,
     error: *mut FfiError,
 ) -> *mut TfGrammar {
     guard(error, Kind::Unsupported, std::ptr::null_mut(), || {
-        let grammar = Grammar::new(&(*tokenizer).tokenizer, vocab_size, eos)?;
+        let limits = Limits { compile_cost, lexer_states };
+        let grammar = Grammar::new(&(*tokenizer).tokenizer, vocab_size, eos, limits)?;
         Ok(boxed(TfGrammar { grammar }))
     })
 }
