@@ -50,15 +50,28 @@ struct EngineOptions {
   // has left, so that a session that begins alike need not read them again. On
   // the CPU alone.
   bool prefix_cache = false;
+  // Keeps them in this folder as well, in files of so many bytes together, so
+  // that later processes need not read such texts either. The folder is this
+  // process's alone while the engine is open. Empty: no folder.
+  std::filesystem::path prompt_cache;
+  uint64_t prompt_cache_bytes = 0;
+  // What the caller was built from: results of another build may differ, and
+  // are not taken from the folder.
+  std::string build;
   // While an answer is generated, prompts of others are read in parts that
   // take about so long, so that it does not stand still for longer.
   double decode_gap_seconds = 1;
   // Makes room for answers that a JSON schema constrains; without, they are
   // refused.
   bool grammars = false;
+  // What compiling a schema, an expression or a grammar may cost, in steps of
+  // the compiler, so that a hostile one ends soon.
+  uint64_t grammar_cost = 1'000'000;
   // Room for what score() returns of candidates, 16 bytes each; at least
   // 64 KiB.
   uint64_t result_bytes = 0;
+  // What the caller itself keeps in memory, which is part of the budget.
+  uint64_t caller_bytes = 0;
 
   // 0: as many as there are processors for this process; at most 1024.
   int threads = 0;
@@ -105,6 +118,11 @@ class Engine {
 
   // Each of them ends an answer; empty if the model names none.
   virtual const std::vector<TokenId>& end_tokens() const = 0;
+
+  // Whether answers can be constrained so: throws Error(invalid_argument) with
+  // what is wrong with the schema, expression or grammar, as starting one
+  // would.
+  virtual void check(const Constraint& constraint) const = 0;
 
   // An empty timeline. Throws Error(invalid_argument) when as many sessions are
   // open as may be.

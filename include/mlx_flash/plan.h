@@ -36,6 +36,8 @@ struct Plan {
   uint64_t context_tokens = 0; // the KV cache's room, all sessions together
   uint64_t model_context = 0; // the model's own limit for one session
   uint64_t prefill_chunk = 0; // rows of a step at most
+  // Answers that can be constrained at once; further ones wait.
+  uint64_t constrained_answers = 0;
 };
 
 // Parses "24MB", "4GB", "512KiB", "1073741824" or "50%" (of `total_bytes`).

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace mlx_flash {
@@ -54,6 +55,16 @@ struct Stats {
   uint64_t kv_pages = 0;
   uint64_t kv_pages_used = 0;
   uint64_t kv_pages_kept = 0;
+  // Of cached_tokens, those that came from EngineOptions::prompt_cache, and
+  // what is in that folder, and was done with it: files, or pages of the KV
+  // cache.
+  uint64_t restored_tokens = 0;
+  uint64_t prompt_cache_files = 0;
+  uint64_t prompt_cache_bytes = 0;
+  uint64_t prompt_cache_read = 0;
+  uint64_t prompt_cache_written = 0;
+  uint64_t prompt_cache_evicted = 0;
+  uint64_t prompt_cache_failed = 0; // damaged, or not written
   // Requests that gave up their room for older ones, to be read again.
   uint64_t preemptions = 0;
   uint64_t requests_active = 0; // at the end of the last step
@@ -77,9 +88,13 @@ struct Stats {
   LatencyHistogram read_latency; // from asking the device to having the bytes
 
   uint64_t slots = 0;
+  uint64_t slots_used = 0; // that hold an expert
   uint64_t budget_bytes = 0;
   uint64_t planned_bytes = 0;
   uint64_t peak_bytes = 0; // of the process, as the budget counts memory
+  // The share of time in which something here waits for memory: of this
+  // process's cgroup or of the machine. Empty where the system does not say.
+  std::optional<double> memory_pressure;
   double load_seconds = 0;
 
   int threads = 0;

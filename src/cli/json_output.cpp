@@ -32,6 +32,7 @@ Json of(const Stats& stats) {
       {"decode_bytes_read", stats.decode_bytes_read},
       {"stall_seconds", stats.stall_seconds},
       {"slots", stats.slots},
+      {"slots_used", stats.slots_used},
       {"budget_bytes", stats.budget_bytes},
       {"planned_bytes", stats.planned_bytes},
       {"peak_bytes", stats.peak_bytes},

@@ -32,30 +32,46 @@ void Admission::wait(RequestPtr request) {
 }
 
 void Admission::admit(std::vector<RequestPtr>& active) {
-  const size_t before = waiting_.size();
   while (!waiting_.empty() && active.size() < most_active_) {
     const RequestPtr request = waiting_.front();
+    if (!has_matcher_for(*request, active)) {
+      break;
+    }
     if (!try_admit(*request, active.size())) {
       if (!active.empty()) {
         break;
       }
       request->end(make_error(
           ErrorCode::out_of_budget,
-          "[session] the KV cache, which sessions take by pages of 64 tokens, "
-          "is full with other sessions; end some or give a larger --ctx"));
+          fmt::format(
+              "[session] the KV cache, which sessions take by pages of {} "
+              "tokens, is full with other sessions; end some or give a larger "
+              "--ctx",
+              ops::kKvPageTokens)));
     }
     waiting_.erase(waiting_.begin());
     active.push_back(request);
   }
-  if (waiting_.size() != before || !waiting_.empty()) {
-    tell_positions();
-  }
-}
-
-void Admission::tell_positions() const {
   for (size_t i = 0; i < waiting_.size(); ++i) {
     waiting_[i]->tell_position(i + 1);
   }
+}
+
+bool Admission::has_matcher_for(
+    const Request& request,
+    const std::vector<RequestPtr>& active) const {
+  if (!request.is_constrained() || request.grammar) {
+    return true;
+  }
+  const auto has_one = [](const RequestPtr& each) {
+    return each->is_constrained() && !each->ended;
+  };
+  const auto waits_with_one = [](const RequestPtr& each) {
+    return each->grammar != nullptr && !each->ended;
+  };
+  return std::count_if(active.begin(), active.end(), has_one) +
+      std::count_if(waiting_.begin(), waiting_.end(), waits_with_one) <
+      static_cast<ptrdiff_t>(most_constrained_);
 }
 
 bool Admission::try_admit(Request& request, size_t active) {
@@ -65,7 +81,8 @@ bool Admission::try_admit(Request& request, size_t active) {
     timelines_.push_back(request.timeline);
   }
   read_again_what_was_lost(request);
-  const size_t known = prefixes_ && may_skip_known(request)
+  const bool may_skip = may_skip_known(request);
+  const size_t known = prefixes_ && may_skip
       ? prefixes_->begin(timeline.sequence, request.tokens)
       : 0;
   const size_t length = timeline.tokens.size() + request.tokens.size();
@@ -81,8 +98,29 @@ bool Admission::try_admit(Request& request, size_t active) {
   timeline.last_use = request.serial;
   request.read = known;
   cached_tokens_ += known;
+  if (prefixes_ && may_skip) {
+    request.stored = prefixes_->stored(request.tokens, known);
+    prefixes_->use(std::span(request.tokens).first(known + request.stored));
+  }
   request.tell_admitted(known);
   return true;
+}
+
+void Admission::restore_page(Request& request) {
+  Timeline& timeline = *request.timeline;
+  const size_t end = request.read + ops::kKvPageTokens;
+  const auto tokens = std::span(request.tokens).first(end);
+  if (!prefixes_->restore(timeline.sequence, tokens)) {
+    request.stored = 0; // the rest is read
+    return;
+  }
+  cache_.set_length(timeline.sequence, static_cast<int>(end));
+  timeline.tokens.assign(tokens.begin(), tokens.end());
+  timeline.length = end;
+  request.read = end;
+  request.stored -= ops::kKvPageTokens;
+  cached_tokens_ += ops::kKvPageTokens;
+  request.tell_admitted(end);
 }
 
 void Admission::read_again_what_was_lost(Request& request) {
@@ -179,6 +217,7 @@ void Admission::preempt(std::vector<RequestPtr>& active, size_t index) {
   request->again = read;
   request->tokens = std::move(again);
   request->read = 0;
+  request->stored = 0;
   request->decoding = false;
   timeline.active = false;
   cache_.set_length(timeline.sequence, 0);

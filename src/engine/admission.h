@@ -22,10 +22,18 @@ using RequestPtr = std::shared_ptr<Request>;
 
 class Admission {
  public:
-  // At most `most_active` requests at once. Without `prefixes`, nothing is
+  // At most `most_active` requests at once, `most_constrained` of them with
+  // matchers, which those keep that wait again. Without `prefixes`, nothing is
   // kept for others.
-  Admission(ops::KvCache& cache, PrefixCache* prefixes, size_t most_active)
-      : cache_(cache), prefixes_(prefixes), most_active_(most_active) {}
+  Admission(
+      ops::KvCache& cache,
+      PrefixCache* prefixes,
+      size_t most_active,
+      size_t most_constrained)
+      : cache_(cache),
+        prefixes_(prefixes),
+        most_active_(most_active),
+        most_constrained_(most_constrained) {}
 
   // Takes a request whose tokens fit the cache when it is empty.
   void wait(RequestPtr request);
@@ -44,6 +52,9 @@ class Admission {
   // if need be. False if there is not so much.
   bool reserve(const Timeline& timeline, size_t length);
 
+  // Restores one page of an active request that has tokens stored.
+  void restore_page(Request& request);
+
   // What has been read of a timeline may be of use to others.
   void keep(const Timeline& timeline);
 
@@ -57,6 +68,9 @@ class Admission {
   std::vector<RequestPtr>& waiting() {
     return waiting_;
   }
+  const std::vector<RequestPtr>& waiting() const {
+    return waiting_;
+  }
   uint64_t preemptions() const {
     return preemptions_;
   }
@@ -66,16 +80,19 @@ class Admission {
   }
 
  private:
+  bool has_matcher_for(
+      const Request& request,
+      const std::vector<RequestPtr>& active) const;
   bool try_admit(Request& request, size_t active);
   void read_again_what_was_lost(Request& request);
   bool drop_idle(const Timeline& except);
   bool make_headroom(const Timeline& timeline, size_t active);
   void preempt(std::vector<RequestPtr>& active, size_t index);
-  void tell_positions() const;
 
   ops::KvCache& cache_;
   PrefixCache* const prefixes_;
   const size_t most_active_;
+  const size_t most_constrained_;
   std::vector<RequestPtr> waiting_; // by serial
   std::vector<std::shared_ptr<Timeline>> timelines_; // with a sequence
   uint64_t next_serial_ = 0;

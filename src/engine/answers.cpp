@@ -72,7 +72,7 @@ void Answers::start_generation(Request& request) {
         "tokenizer.json");
   }
   request.result.prompt_tokens = request.tokens.size();
-  if (request.grammar) {
+  if (request.is_constrained()) {
     mask_.resize((static_cast<size_t>(setup_.vocab) + 31) / 32);
   }
 }

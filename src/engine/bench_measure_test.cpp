@@ -103,6 +103,7 @@ class CountingEngine : public Engine {
   const std::vector<TokenId>& end_tokens() const override {
     return end_tokens_;
   }
+  void check(const Constraint&) const override {}
   std::unique_ptr<Session> new_session() override {
     return std::make_unique<CountingSession>(log_, stats_);
   }

@@ -43,6 +43,10 @@ class EngineFront : public Engine {
     return core_->defaults().eos_tokens;
   }
 
+  void check(const Constraint& constraint) const override {
+    core_->grammars().check(constraint);
+  }
+
   std::unique_ptr<Session> new_session() override {
     // One of the sessions that are counted, given back with its last owner.
     const std::shared_ptr<void> place(

@@ -14,8 +14,10 @@
 #include "models/registry.h"
 #include "models/resident_experts.h"
 #include "platform/large_pages.h"
+#include "platform/machine_facts.h"
 #include "platform/memory_facts.h"
 #include "residency/eviction_policy.h"
+#include "storage/checkpoint_identity.h"
 
 namespace mlx_flash {
 
@@ -268,12 +270,14 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
       text_->tokenizer(),
       static_cast<size_t>(shape_.vocab),
       defaults_.eos_tokens,
-      options.grammars);
+      options.grammars,
+      options.grammar_cost);
   memory_watch_.include(text_->load_peak_bytes());
   release_free_memory();
   if (!options.checksums.empty()) {
     checksums_ = ChecksumTable::load(options.checksums, checkpoint_);
   }
+  open_page_store();
 
   // Shared: setting a promise may outlast the wait for it.
   auto loaded = std::make_shared<std::promise<void>>();
@@ -329,9 +333,29 @@ void EngineCore::charge_planned() {
         Account::tokenizer,
         Account::activations,
         Account::grammar,
-        Account::results}) {
+        Account::results,
+        Account::prompt_cache}) {
     charges_.push_back(budget_.charge(account, plan_bytes(plan_, account)));
   }
+}
+
+// A page depends on the model, on how it is computed with and on the
+// processor's instructions; results of another build may differ, too.
+void EngineCore::open_page_store() {
+  if (options_.prompt_cache.empty()) {
+    return;
+  }
+  page_store_.emplace(PageStoreOptions{
+      options_.prompt_cache,
+      options_.prompt_cache_bytes,
+      fmt::format(
+          "{}\n{}\n{}\n{}",
+          options_.build,
+          read_machine_facts().cpu,
+          precision_name(options_),
+          checkpoint_identity(checkpoint_)),
+      ops::kv_page_bytes(shape_.kv(), planned_kv_type(options_)),
+      ops::kKvPageTokens});
 }
 
 void EngineCore::serve(Machine& machine) {
@@ -344,14 +368,16 @@ void EngineCore::serve(Machine& machine) {
        static_cast<int>(plan_.prefill_chunk),
        kLogitRows,
        options_.parallel > 0 ? options_.parallel : SIZE_MAX,
+       &*grammars_,
+       plan_.constrained_answers,
        options_.prefix_cache,
+       page_store_ ? &*page_store_ : nullptr,
        options_.decode_gap_seconds,
-       machine.cache->free_pages(),
        &closing_},
       {shape_.vocab,
        text_->tokenizer(),
        defaults_.eos_tokens,
-       plan_bytes(plan_, Account::results)});
+       plan_bytes(plan_, Account::results) - options_.caller_bytes});
   for (;;) {
     auto request = scheduler.idle() ? queue_.pop() : queue_.try_pop();
     if (request) {
@@ -443,6 +469,7 @@ void EngineCore::publish(const Machine& machine, const Stats& work) {
     stats.expert_hits = machine.bank->hits();
     stats.expert_misses = machine.bank->misses();
     stats.expert_evictions = machine.bank->evictions();
+    stats.slots_used = machine.bank->used_slots();
     stats.stall_seconds = machine.fetcher->stall_seconds();
     stats.read_latency = machine.fetcher->read_latency();
   }
@@ -463,6 +490,16 @@ Stats EngineCore::stats() const {
     std::lock_guard lock(stats_mutex_);
     stats = stats_;
   }
+  if (page_store_) {
+    const PageStore::Counts counts = page_store_->counts();
+    stats.prompt_cache_files = counts.files;
+    stats.prompt_cache_bytes = counts.bytes;
+    stats.prompt_cache_read = counts.read;
+    stats.prompt_cache_written = counts.written;
+    stats.prompt_cache_evicted = counts.given_up;
+    stats.prompt_cache_failed = counts.failed;
+  }
+  stats.memory_pressure = read_memory_pressure();
   stats.slots = plan_.slots;
   stats.budget_bytes = plan_.budget_bytes;
   stats.planned_bytes = plan_.planned_bytes;

@@ -24,6 +24,7 @@
 #include "platform/memory_watch.h"
 #include "residency/memory_budget.h"
 #include "storage/checksums.h"
+#include "storage/page_store.h"
 
 namespace mlx_flash {
 
@@ -70,6 +71,7 @@ class EngineCore {
   struct Machine;
 
   void charge_planned();
+  void open_page_store();
   void serve(Machine& machine);
   void publish(const Machine& machine, const Stats& work);
 
@@ -86,6 +88,7 @@ class EngineCore {
   GenerationDefaults defaults_;
   std::optional<Grammars> grammars_;
   std::optional<ChecksumTable> checksums_;
+  std::optional<PageStore> page_store_; // with a prompt cache
 
   mutable MemoryWatch memory_watch_;
   mutable std::mutex stats_mutex_;

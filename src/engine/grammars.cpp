@@ -1,6 +1,7 @@
 #include "engine/grammars.h"
 
 #include "base/error.h"
+#include "engine/planner.h"
 #include "engine/tight_schema.h"
 
 namespace mlx_flash {
@@ -9,11 +10,17 @@ Grammars::Grammars(
     const Tokenizer* tokenizer,
     size_t vocab,
     std::vector<TokenId> end_tokens,
-    bool has_room)
+    bool has_room,
+    uint64_t compile_cost)
     : tokenizer_(tokenizer),
       vocab_(vocab),
       end_tokens_(std::move(end_tokens)),
-      has_room_(has_room) {}
+      has_room_(has_room),
+      compile_cost_(compile_cost) {}
+
+void Grammars::check(const Constraint& constraint) {
+  matcher(constraint);
+}
 
 std::unique_ptr<GrammarMatcher> Grammars::matcher(
     const Constraint& constraint) {
@@ -54,7 +61,11 @@ const Grammar& Grammars::grammar() {
   }
   std::lock_guard lock(mutex_);
   if (!grammar_) {
-    grammar_ = std::make_unique<Grammar>(*tokenizer_, vocab_, end_tokens_[0]);
+    grammar_ = std::make_unique<Grammar>(
+        *tokenizer_,
+        vocab_,
+        end_tokens_[0],
+        GrammarLimits{compile_cost_, kMatcherStates});
   }
   return *grammar_;
 }

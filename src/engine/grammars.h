@@ -1,5 +1,5 @@
-// Matchers of constrained answers, made where they are asked for: reading a
-// grammar can take long, and must not hold up the engine's thread.
+// Matchers of constrained answers. Their memory is planned for so many at once
+// (planner.h), and each of them has a limit.
 //
 // Thread rule: any thread.
 #pragma once
@@ -22,10 +22,15 @@ class Grammars {
       const Tokenizer* tokenizer,
       size_t vocab,
       std::vector<TokenId> end_tokens,
-      bool has_room);
+      bool has_room,
+      uint64_t compile_cost);
 
-  // Null for no constraint. Throws Error(invalid_argument | unsupported). The
-  // first one takes about half a second for 150,000 tokens.
+  // Throws Error(invalid_argument | unsupported), with what is wrong with the
+  // constraint, as matcher() would. The first time takes about half a second
+  // for 150,000 tokens, which is not for the engine's thread.
+  void check(const Constraint& constraint);
+
+  // Null for no constraint.
   std::unique_ptr<GrammarMatcher> matcher(const Constraint& constraint);
 
  private:
@@ -35,6 +40,7 @@ class Grammars {
   const size_t vocab_;
   const std::vector<TokenId> end_tokens_;
   const bool has_room_;
+  const uint64_t compile_cost_;
   std::mutex mutex_;
   std::unique_ptr<Grammar> grammar_; // made when first asked for
 };

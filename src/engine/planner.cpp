@@ -11,6 +11,7 @@
 #include "platform/large_pages.h"
 #include "platform/memory_facts.h"
 #include "residency/eviction_policy.h"
+#include "storage/page_store.h"
 
 namespace mlx_flash {
 
@@ -30,10 +31,11 @@ constexpr uint64_t kLeastResults = 64u << 10;
 constexpr uint64_t kSmallestChunk = 8;
 constexpr uint64_t kLargestChunk = 512;
 
-// Measured: 41 MB with a vocabulary of 151,936.
+// The tokens' trie was measured: 41 MB with a vocabulary of 151,936.
 uint64_t grammar_bytes(const PlanFacts& facts) {
-  constexpr uint64_t kParser = 2u << 20;
-  return facts.grammars ? kParser + 320ull * facts.shape.vocab : 0;
+  return facts.grammars
+      ? planned_matchers(facts) * kMatcherBytes + 320ull * facts.shape.vocab
+      : 0;
 }
 
 uint64_t activations(const PlanFacts& facts, uint64_t chunk) {
@@ -58,7 +60,7 @@ uint64_t fixed_bytes(const PlanFacts& facts, uint64_t chunk) {
   return program_bytes(facts) + facts.tokenizer_bytes + facts.dense_bytes +
       kv_bytes(facts.shape, facts.kv_type, facts.context_tokens) +
       activations(facts, chunk) + facts.staging_bytes + grammar_bytes(facts) +
-      facts.result_bytes;
+      facts.result_bytes + facts.caller_bytes + facts.prompt_cache_bytes;
 }
 
 // The fewest slots that these facts allow.
@@ -109,6 +111,14 @@ uint64_t choose_slots(const PlanFacts& facts, uint64_t fixed) {
 
 } // namespace
 
+// Room for one at least, and for more in what budget leaves it.
+uint64_t planned_matchers(const PlanFacts& facts) {
+  constexpr uint64_t kMost = 64;
+  const uint64_t share = facts.budget_bytes / 64 / kMatcherBytes;
+  const uint64_t wanted = facts.parallel > 0 ? facts.parallel : kMost;
+  return facts.grammars ? std::clamp<uint64_t>(share, 1, wanted) : 0;
+}
+
 uint64_t slots_bytes(uint64_t slots, uint64_t slot_bytes) {
   return slots *
       (slot_bytes + slot_bytes / kBytesPerTableByte + kSlotTableBytes);
@@ -155,7 +165,8 @@ Plan divide_budget(const PlanFacts& facts) {
   account(Account::activations, activations(facts, chunk));
   account(Account::read_staging, facts.staging_bytes);
   account(Account::grammar, grammar_bytes(facts));
-  account(Account::results, facts.result_bytes);
+  account(Account::results, facts.result_bytes + facts.caller_bytes);
+  account(Account::prompt_cache, facts.prompt_cache_bytes);
   plan.fits = plan.planned_bytes <= plan.budget_bytes;
   plan.smallest_budget_bytes = fixed_bytes(facts, least_chunk) +
       slots_bytes(least_slots(facts), facts.slot_bytes);
@@ -168,6 +179,7 @@ Plan divide_budget(const PlanFacts& facts) {
   plan.context_tokens = facts.context_tokens;
   plan.model_context = static_cast<uint64_t>(facts.shape.max_positions);
   plan.prefill_chunk = chunk;
+  plan.constrained_answers = planned_matchers(facts);
   return plan;
 }
 
@@ -381,6 +393,13 @@ void validate(const EngineOptions& options) {
   require_at_most("context_wanted", options.context_wanted, 1ull << 40);
   require_at_most("prefill_chunk", options.prefill_chunk, 1u << 16);
   require_at_most("result_bytes", options.result_bytes, 1ull << 40);
+  require_at_most("caller_bytes", options.caller_bytes, 1ull << 40);
+  if (options.grammar_cost < 1000 || options.grammar_cost > (1ull << 32)) {
+    refuse_option(
+        "grammar_cost",
+        std::to_string(options.grammar_cost),
+        "1000 to 4294967296");
+  }
   require_at_most("parallel", options.parallel, 1u << 12);
   require_at_most("max_sessions", options.max_sessions, 1u << 12);
   if (!(options.decode_gap_seconds > 0)) {
@@ -395,6 +414,13 @@ void validate(const EngineOptions& options) {
         "[engine] prefixes are kept on the CPU device alone; open the engine "
         "without prefix_cache");
   }
+  if (!options.prompt_cache.empty() && !options.prefix_cache) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[engine] a prompt cache on disk needs prefixes to be kept, which is "
+        "on the CPU device alone; leave it out");
+  }
+  require_at_most("prompt_cache_bytes", options.prompt_cache_bytes, 1ull << 50);
   require_at_most("slots", options.slots.value_or(0), 1u << 31);
   if (options.threads < 0 || options.threads > 1024) {
     refuse_option("threads", std::to_string(options.threads), "0 to 1024");
@@ -447,7 +473,14 @@ PlanFacts gather_facts(
   facts.kv_type = planned_kv_type(options);
   facts.context_tokens = context_tokens(options, facts.shape);
   facts.grammars = options.grammars;
+  facts.parallel = options.parallel;
   facts.result_bytes = std::max(kLeastResults, options.result_bytes);
+  facts.caller_bytes = options.caller_bytes;
+  if (!options.prompt_cache.empty()) {
+    facts.prompt_cache_bytes = PageStore::memory_bytes(
+        options.prompt_cache_bytes,
+        ops::kv_page_bytes(facts.shape.kv(), facts.kv_type));
+  }
   facts.prefill_chunk = options.prefill_chunk;
   facts.slots = options.slots;
   facts.resident = options.resident;

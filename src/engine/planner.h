@@ -17,6 +17,10 @@
 
 namespace mlx_flash {
 
+// States of a constrained answer's matcher at most, and so its memory.
+inline constexpr size_t kMatcherStates = 2000;
+inline constexpr uint64_t kMatcherBytes = 2u << 20;
+
 // Rows whose logits are computed at once.
 inline constexpr int kLogitRows = 8;
 
@@ -39,7 +43,10 @@ struct PlanFacts {
   uint64_t context_tokens = 0;
   uint64_t prefill_chunk = 0; // 0: choose
   bool grammars = false;
+  uint64_t parallel = 0; // answers at once; 0: any number
   uint64_t result_bytes = 0;
+  uint64_t caller_bytes = 0;
+  uint64_t prompt_cache_bytes = 0; // in memory
   std::optional<uint64_t> slots; // fixed
   bool resident = false;
 };
@@ -48,6 +55,9 @@ struct PlanFacts {
 Plan divide_budget(const PlanFacts& facts);
 
 uint64_t plan_bytes(const Plan& plan, Account account);
+
+// Answers that can be constrained at once.
+uint64_t planned_matchers(const PlanFacts& facts);
 
 // Facts about the model in `options.model` and this machine.
 PlanFacts gather_facts(

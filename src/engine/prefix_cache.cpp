@@ -2,8 +2,11 @@
 
 namespace mlx_flash {
 
-PrefixCache::PrefixCache(ops::PagedKvCache& cache)
-    : cache_(cache), index_(ops::kKvPageTokens) {}
+PrefixCache::PrefixCache(ops::PagedKvCache& cache, PageStore* store)
+    : cache_(cache),
+      store_(store),
+      saver_(store ? std::make_unique<PageSaver>(cache, *store) : nullptr),
+      index_(ops::kKvPageTokens) {}
 
 PrefixCache::~PrefixCache() {
   while (const auto page = index_.evict([](uint32_t) { return true; })) {
@@ -20,15 +23,62 @@ size_t PrefixCache::begin(int sequence, std::span<const TokenId> tokens) {
   return pages.size() * ops::kKvPageTokens;
 }
 
+size_t PrefixCache::stored(std::span<const TokenId> tokens, size_t known)
+    const {
+  if (!store_ || tokens.empty()) {
+    return 0;
+  }
+  constexpr size_t kPage = ops::kKvPageTokens;
+  const size_t found =
+      store_->find(tokens.first(tokens.size() - 1), known / kPage);
+  return found * kPage;
+}
+
+void PrefixCache::use(std::span<const TokenId> tokens) {
+  if (saver_ && !tokens.empty()) {
+    saver_->use(tokens);
+  }
+}
+
+bool PrefixCache::restore(int sequence, std::span<const TokenId> tokens) {
+  const uint32_t page =
+      cache_.pages(sequence)[tokens.size() / ops::kKvPageTokens - 1];
+  if (!store_->read(tokens, cache_.page(page))) {
+    return false;
+  }
+  restored_tokens_ += ops::kKvPageTokens;
+  return true;
+}
+
 void PrefixCache::keep(int sequence, std::span<const TokenId> tokens) {
-  const auto whole =
-      cache_.pages(sequence).first(tokens.size() / ops::kKvPageTokens);
-  for (const uint32_t page : index_.insert(tokens, whole)) {
+  const size_t count = tokens.size() / ops::kKvPageTokens;
+  const auto whole = cache_.pages(sequence).first(count);
+  const auto taken = index_.insert(tokens, whole);
+  for (const uint32_t page : taken) {
     cache_.retain(page);
+  }
+  if (saver_) {
+    saver_->settle();
+    if (!taken.empty()) {
+      // They are the last ones: no page is known whose parent is not.
+      saver_->save(tokens.first(count * ops::kKvPageTokens), taken);
+    }
   }
 }
 
 bool PrefixCache::give_back_page() {
+  if (saver_) {
+    saver_->settle();
+  }
+  while (!evict()) {
+    if (!saver_ || !saver_->wait()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool PrefixCache::evict() {
   const auto page =
       index_.evict([this](uint32_t each) { return cache_.users(each) == 1; });
   if (page) {
@@ -37,10 +87,13 @@ bool PrefixCache::give_back_page() {
   return page.has_value();
 }
 
+// A page that is being written can be had for some waiting.
 size_t PrefixCache::spare_pages() const {
   size_t spare = 0;
-  index_.for_each(
-      [&](uint32_t page) { spare += cache_.users(page) == 1 ? 1 : 0; });
+  index_.for_each([&](uint32_t page) {
+    const uint32_t saving = saver_ && saver_->is_pending(page) ? 1 : 0;
+    spare += cache_.users(page) == 1 + saving ? 1 : 0;
+  });
   return spare;
 }
 

@@ -1,15 +1,18 @@
 // Beginnings of texts whose keys and values stay in the KV cache after their
 // session has gone on or ended, so that a prompt that begins alike is not read
 // again. It takes no memory of its own: its pages are those that nobody else
-// needs, and it gives them back when somebody does.
+// needs, and it gives them back when somebody does. With a page store they are
+// written to disk too, and found there by later processes.
 //
 // Thread rule: the engine thread.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "engine/page_saver.h"
 #include "mlx_flash/generation.h"
 #include "ops/paged_kv_cache.h"
 #include "residency/prefix_index.h"
@@ -18,7 +21,8 @@ namespace mlx_flash {
 
 class PrefixCache {
  public:
-  explicit PrefixCache(ops::PagedKvCache& cache);
+  // `store` may be null.
+  PrefixCache(ops::PagedKvCache& cache, PageStore* store);
   ~PrefixCache();
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
@@ -28,11 +32,21 @@ class PrefixCache {
   // something must be left to read for there to be logits.
   size_t begin(int sequence, std::span<const TokenId> tokens);
 
+  // How many tokens behind the first `known` the store has pages of.
+  size_t stored(std::span<const TokenId> tokens, size_t known) const;
+  // A text begins with these tokens, some of them stored.
+  void use(std::span<const TokenId> tokens);
+  // Reads from the store the page that the sequence, of all `tokens` but the
+  // last page of them, goes on with; its room is reserved. False if it is no
+  // longer there.
+  bool restore(int sequence, std::span<const TokenId> tokens);
+
   // Takes the whole pages of a sequence in, which has read `tokens`.
   void keep(int sequence, std::span<const TokenId> tokens);
 
   // Gives back the page that was used least recently and that no sequence
-  // uses. False if there is none.
+  // uses, which may have to wait for a page to be written. False if there is
+  // none.
   bool give_back_page();
   // As many times as it could.
   size_t spare_pages() const;
@@ -40,10 +54,19 @@ class PrefixCache {
   size_t pages() const {
     return index_.size();
   }
+  // Tokens that came from the store.
+  uint64_t restored_tokens() const {
+    return restored_tokens_;
+  }
 
  private:
+  bool evict();
+
   ops::PagedKvCache& cache_;
+  PageStore* const store_;
+  std::unique_ptr<PageSaver> saver_; // with a store
   PrefixIndex index_;
+  uint64_t restored_tokens_ = 0;
 };
 
 } // namespace mlx_flash

@@ -76,6 +76,7 @@ struct Request {
   size_t again = 0; // of tokens, the first that the session holds already
   uint64_t position = 0; // in the queue, as last told
   size_t read = 0; // of tokens
+  size_t stored = 0; // of those after that, from where they can be restored
   bool ended = false; // nothing more to do
   std::exception_ptr failure;
   bool decoding = false; // the prompt has been read
@@ -83,7 +84,8 @@ struct Request {
   std::unique_ptr<Sampler> sampler;
   std::unique_ptr<StopStrings> stop_strings;
   std::unique_ptr<Detokenizer> detokenizer;
-  std::unique_ptr<GrammarMatcher> grammar; // of options.constraint
+  // Of options.constraint, once the request was admitted.
+  std::unique_ptr<GrammarMatcher> grammar;
   GenerationResult result;
   ScoreResult score;
   std::vector<float> logits;
@@ -94,6 +96,10 @@ struct Request {
       ended = true;
       failure = std::move(why);
     }
+  }
+
+  bool is_constrained() const {
+    return options.constraint.kind != Constraint::Kind::none;
   }
 
   // It can give up its room in the KV cache for later.

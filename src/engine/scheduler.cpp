@@ -21,19 +21,28 @@ namespace {
 // shorter.
 constexpr int kLeastMixedRows = 16;
 
+// Of each step: those who decode hardly notice, and everybody is listened to.
+constexpr double kRestoreSeconds = 0.05;
+
 std::unique_ptr<PrefixCache> make_prefixes(const SchedulerSetup& setup) {
   auto* pages = dynamic_cast<ops::PagedKvCache*>(setup.cache);
-  return setup.keep_prefixes && pages ? std::make_unique<PrefixCache>(*pages)
-                                      : nullptr;
+  return setup.keep_prefixes && pages
+      ? std::make_unique<PrefixCache>(*pages, setup.page_store)
+      : nullptr;
 }
 
 } // namespace
 
 Scheduler::Scheduler(SchedulerSetup setup, AnswersSetup answers)
     : setup_(setup),
+      kv_pages_(setup.cache->free_pages()),
       answers_(std::move(answers)),
       prefixes_(make_prefixes(setup)),
-      admission_(*setup.cache, prefixes_.get(), setup.most_active),
+      admission_(
+          *setup.cache,
+          prefixes_.get(),
+          setup.most_active,
+          setup.most_constrained),
       mixed_rows_(std::min(setup.prefill_chunk, 4 * kLeastMixedRows)) {}
 
 template <typename Visit>
@@ -144,6 +153,8 @@ void Scheduler::step() {
   try {
     drop_cancelled();
     admission_.admit(active_);
+    make_matchers();
+    restore_prompts();
     admission_.make_room_to_decode(active_, [this](Request& request) {
       answers_.end_generation(request, FinishReason::length);
     });
@@ -222,6 +233,32 @@ void Scheduler::drop_cancelled() {
   });
 }
 
+// Of those that have been admitted, so that there are never too many.
+void Scheduler::make_matchers() {
+  for (const RequestPtr& request : active_) {
+    if (request->is_constrained() && !request->grammar && !request->ended) {
+      try {
+        request->grammar =
+            setup_.grammars->matcher(request->options.constraint);
+      } catch (...) {
+        request->end(current_error());
+      }
+    }
+  }
+}
+
+// What the page store has of prompts need not be computed.
+void Scheduler::restore_prompts() {
+  const double until = now_seconds() + kRestoreSeconds;
+  for (const RequestPtr& request : active_) {
+    while (request->stored > 0 && !request->ended &&
+           !request->cancelled.load(std::memory_order_relaxed) &&
+           now_seconds() < until) {
+      admission_.restore_page(*request);
+    }
+  }
+}
+
 // Once most of what a step computes is for nobody, the others are better off
 // beginning it anew without that.
 bool Scheduler::should_stop(const std::vector<Part>& parts) const {
@@ -264,7 +301,7 @@ void Scheduler::add_decoding(ops::Batch& batch, std::vector<Part>& parts) {
 void Scheduler::add_prompts(ops::Batch& batch, std::vector<Part>& parts) {
   std::vector<RequestPtr> prompts;
   for (const RequestPtr& request : active_) {
-    if (!request->ended && !request->decoding) {
+    if (!request->ended && !request->decoding && request->stored == 0) {
       prompts.push_back(request);
     }
   }
@@ -476,6 +513,7 @@ void Scheduler::deliver() {
       if (request->serial > 0) { // else it was never admitted
         admission_.let_go(*request);
       }
+      request->grammar = nullptr; // its room is for others
       request->deliver();
     }
     return request->ended;
@@ -484,15 +522,16 @@ void Scheduler::deliver() {
   std::erase_if(admission_.waiting(), give_back);
 }
 
-Stats Scheduler::stats() {
+Stats Scheduler::stats() const {
   Stats stats = stats_;
   stats.cached_tokens = admission_.cached_tokens();
   stats.preemptions = admission_.preemptions();
   stats.requests_active = active_.size();
   stats.requests_waiting = admission_.waiting().size();
-  stats.kv_pages = static_cast<uint64_t>(setup_.kv_pages);
+  stats.kv_pages = kv_pages_;
   stats.kv_pages_used = stats.kv_pages - setup_.cache->free_pages();
   stats.kv_pages_kept = prefixes_ ? prefixes_->pages() : 0;
+  stats.restored_tokens = prefixes_ ? prefixes_->restored_tokens() : 0;
   return stats;
 }
 

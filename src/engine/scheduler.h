@@ -12,6 +12,7 @@
 
 #include "engine/admission.h"
 #include "engine/answers.h"
+#include "engine/grammars.h"
 #include "engine/request.h"
 #include "mlx_flash/stats.h"
 #include "models/model.h"
@@ -26,10 +27,12 @@ struct SchedulerSetup {
   int prefill_chunk = 1;
   int logit_rows = 1;
   size_t most_active = SIZE_MAX; // requests in steps
+  Grammars* grammars = nullptr;
+  size_t most_constrained = 0; // of them
   bool keep_prefixes = false;
+  PageStore* page_store = nullptr; // null: prefixes are kept in memory alone
   // How long steps with prompts should take while somebody decodes.
   double decode_gap_seconds = 1;
-  uint64_t kv_pages = 0;
   const std::atomic<bool>* closing = nullptr; // ends a step when it gets true
 };
 
@@ -40,7 +43,7 @@ class Scheduler {
   // Takes a request. Close and rewind are done at once.
   void accept(std::shared_ptr<Request> request);
 
-  bool idle() {
+  bool idle() const {
     return active_.empty() && admission_.waiting().empty();
   }
 
@@ -57,7 +60,7 @@ class Scheduler {
   void deliver();
 
   // Counters of steps, prefill and decode, and what the requests hold.
-  Stats stats();
+  Stats stats() const;
 
  private:
   struct Part { // of a step
@@ -71,6 +74,8 @@ class Scheduler {
   void check_tokens(const Request& request) const;
   void close_timeline(const Request& request);
   void drop_cancelled();
+  void make_matchers();
+  void restore_prompts();
   bool should_stop(const std::vector<Part>& parts) const;
   void run_or_end(const ops::Batch& batch, const std::vector<Part>& parts);
   void run_alone(const Part& part);
@@ -96,6 +101,7 @@ class Scheduler {
   void count_rows(const std::vector<Part>& parts, double seconds);
 
   const SchedulerSetup setup_;
+  const uint64_t kv_pages_; // of the whole cache
   Answers answers_;
   const std::unique_ptr<PrefixCache> prefixes_; // null: none are kept
   Admission admission_;

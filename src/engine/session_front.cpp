@@ -186,7 +186,7 @@ std::shared_ptr<Request> SessionFront::make_generation(
   auto request = make(Request::Kind::generate);
   request->tokens = std::move(prompt);
   request->options = options;
-  request->grammar = engine()->grammars().matcher(options.constraint);
+  engine()->grammars().check(options.constraint);
   return request;
 }
 

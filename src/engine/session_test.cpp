@@ -1,5 +1,6 @@
 // Sessions on the demo model: what callers of the public API rely on.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <mlx/device.h>
 
@@ -193,6 +194,64 @@ TEST_CASE("session: a regular expression or a grammar shapes the answer") {
   CHECK_MESSAGE(as_asked, lark);
   options.constraint = {Constraint::Kind::regex, "(unclosed"};
   CHECK_THROWS_AS(engine->new_session()->generate(kPrompt, options), Error);
+}
+
+TEST_CASE("session: more constrained answers than have room wait") {
+  EngineOptions options = demo();
+  options.grammars = true;
+  options.memory = "40MB";
+  options.context_tokens = 1024;
+  const auto engine = Engine::open(options);
+  REQUIRE(engine->plan().constrained_answers == 1);
+  GenerationOptions regex = greedy(50);
+  regex.constraint = {Constraint::Kind::regex, "[0-9]{9}-[ab]"};
+  const auto alone = engine->new_session()->generate(kPrompt, regex);
+  std::vector<GenerationResult> together(4);
+  std::vector<std::thread> threads;
+  for (auto& result : together) {
+    threads.emplace_back(
+        [&] { result = engine->new_session()->generate(kPrompt, regex); });
+  }
+  for (auto& thread : threads) {
+    thread.join();
+  }
+  for (const auto& result : together) {
+    CHECK(result.text == alone.text);
+  }
+  // One after the other: no step had rows of two.
+  CHECK(engine->stats().mixed_steps == 0);
+}
+
+TEST_CASE("session: a constraint that costs too much is refused") {
+  EngineOptions options = demo();
+  options.grammars = true;
+  options.grammar_cost = 1000;
+  const auto engine = Engine::open(options);
+  std::string words;
+  for (int i = 0; i < 300; ++i) {
+    words += fmt::format("{}word{}", i > 0 ? "|" : "", i * 7919);
+  }
+  const Constraint large{Constraint::Kind::regex, words};
+  CHECK_THROWS_AS(engine->check(large), Error);
+  GenerationOptions generation = greedy(5);
+  generation.constraint = large;
+  CHECK_THROWS_AS(engine->new_session()->generate(kPrompt, generation), Error);
+  CHECK_NOTHROW(engine->check({Constraint::Kind::regex, "[a-z]{1,5}"}));
+}
+
+TEST_CASE("session: a constraint that needs too much memory ends its answer") {
+  EngineOptions options = demo();
+  options.grammars = true;
+  const auto engine = Engine::open(options);
+  GenerationOptions generation = greedy(300);
+  generation.sampling.temperature = 1;
+  // Its states are all subsets of so many places.
+  generation.constraint = {Constraint::Kind::regex, "[a-z ]*e[a-z ]{300}"};
+  CHECK_THROWS_WITH_AS(
+      engine->new_session()->generate(kPrompt, generation),
+      doctest::Contains("states"),
+      Error);
+  CHECK_NOTHROW(engine->new_session()->generate(kPrompt, greedy(5)));
 }
 
 TEST_CASE("session: many at once answer as each would alone") {

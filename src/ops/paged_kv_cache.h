@@ -53,6 +53,10 @@ class PagedKvCache : public KvCache {
   std::span<std::byte> memory() const override {
     return memory_.span();
   }
+  // Keys and values of every layer. Who has the page alone may write to it.
+  std::span<std::byte> page(uint32_t page) const {
+    return memory_.span().subspan(page * page_bytes_, page_bytes_);
+  }
 
   size_t free_pages() const override {
     return free_.size();

@@ -18,6 +18,7 @@ std::string_view account_name(Account account) {
       "read_staging",
       "grammar",
       "results",
+      "prompt_cache",
   };
   return kNames[static_cast<size_t>(account)];
 }

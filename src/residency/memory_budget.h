@@ -23,8 +23,9 @@ enum class Account : uint8_t {
   read_staging,
   grammar, // that constrains answers
   results, // what callers keep
+  prompt_cache, // what it takes to keep pages on disk
 };
-inline constexpr int kAccounts = 9;
+inline constexpr int kAccounts = 10;
 
 // "dense_weights" and so on, as the plan prints it.
 std::string_view account_name(Account account);
