@@ -35,7 +35,11 @@ class Text {
       const = 0;
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special)
       const = 0;
+  // The vocabulary's own spelling, such as "Ġthe".
   virtual std::string piece(TokenId id) const = 0;
+  // What the token adds to a text when it is not the first, such as " the";
+  // maybe a part of a character.
+  virtual std::string bytes(TokenId id) const = 0;
   virtual uint64_t vocab_size() const = 0;
 
   // Without, what needs one throws Error(not_found): such a model runs on

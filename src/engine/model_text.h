@@ -32,6 +32,7 @@ class ModelText : public Text {
   std::string decode(std::span<const TokenId> ids, bool skip_special)
       const override;
   std::string piece(TokenId id) const override;
+  std::string bytes(TokenId id) const override;
   uint64_t vocab_size() const override;
   bool has_tokenizer() const override {
     return tokenizer_.has_value();

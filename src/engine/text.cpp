@@ -61,6 +61,10 @@ std::string ModelText::piece(TokenId id) const {
   return require_tokenizer().piece(id);
 }
 
+std::string ModelText::bytes(TokenId id) const {
+  return require_tokenizer().bytes(id);
+}
+
 uint64_t ModelText::vocab_size() const {
   return require_tokenizer().vocab_size();
 }

@@ -51,6 +51,13 @@ std::string Tokenizer::piece(TokenId id) const {
   return take_text(piece);
 }
 
+std::string Tokenizer::bytes(TokenId id) const {
+  FfiCall call;
+  const TfBytes bytes = tf_token_to_bytes(handle_.get(), id, call.error());
+  call.check("tokenizer");
+  return take_text(bytes);
+}
+
 std::optional<TokenId> Tokenizer::find(std::string_view piece) const {
   FfiCall call;
   const int64_t id =

@@ -44,6 +44,9 @@ class Tokenizer {
   // The vocabulary's own spelling of `id`, such as "Ġthe"; empty for an
   // unused id.
   std::string piece(TokenId id) const;
+  // What `id` adds to a text when it is not the first, such as " the", or a
+  // part of a character; empty for an unused id.
+  std::string bytes(TokenId id) const;
   // The id of a vocabulary entry or added token; empty when there is none.
   std::optional<TokenId> find(std::string_view piece) const;
 

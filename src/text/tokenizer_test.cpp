@@ -162,6 +162,11 @@ TEST_CASE("tokenizer: the demo model's vocabulary") {
     const std::string piece = tokenizer.piece(id);
     CHECK(tokenizer.find(piece) == id);
   }
+  std::string joined;
+  for (TokenId id : ids) {
+    joined += tokenizer.bytes(id);
+  }
+  CHECK(joined == text);
 }
 
 TEST_CASE("tokenizer: special tokens are recognised, and skipped if asked") {

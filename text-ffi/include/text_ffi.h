@@ -68,6 +68,9 @@ TfBytes tf_decode(
     TfError*);
 // The vocabulary's spelling of `id`; empty for an unused id.
 TfBytes tf_token_to_piece(const TfTokenizer*, uint32_t id, TfError*);
+// What `id` adds to a text when it is not the first; maybe a part of a
+// character.
+TfBytes tf_token_to_bytes(const TfTokenizer*, uint32_t id, TfError*);
 // -1 when there is none.
 int64_t
 tf_token_to_id(const TfTokenizer*, const char* piece, size_t length, TfError*);

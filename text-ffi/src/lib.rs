@@ -132,6 +132,17 @@ pub unsafe extern "C" fn tf_token_to_piece(
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn tf_token_to_bytes(
+    tokenizer: *const TfTokenizer,
+    id: u32,
+    error: *mut FfiError,
+) -> Buffer<u8> {
+    guard(error, Kind::BadModel, Buffer::NONE, || {
+        Ok(Buffer::new((*tokenizer).tokenizer.bytes(id)))
+    })
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn tf_token_to_id(
     tokenizer: *const TfTokenizer,
     data: *const c_char,

@@ -28,6 +28,23 @@ impl Tokenizer {
             })
             .collect()
     }
+
+    /// What `id` adds to a text when it is not the first: its own spelling if
+    /// it is special, nothing for an unused id. Where that depends on its
+    /// neighbours, its text by itself.
+    pub fn bytes(&self, id: u32) -> Vec<u8> {
+        if let Some(token) = self.added_token(id) {
+            return token.content.clone().into_bytes();
+        }
+        let Some(token) = self.inner.id_to_token(id) else {
+            return Vec::new();
+        };
+        self.inner
+            .get_decoder()
+            .and_then(|decoder| bytes_of(decoder, token.clone()).ok())
+            .or_else(|| self.decode(&[id], false).ok().map(String::into_bytes))
+            .unwrap_or_else(|| token.into_bytes())
+    }
 }
 
 /// What `token` adds when it is not the first.
@@ -111,6 +128,28 @@ mod tests {
         .unwrap();
         assert_eq!(bytes[0], b" a");
         assert_eq!(bytes[1], [0xE4]);
+    }
+
+    #[test]
+    fn one_token() {
+        let bytes = |decoder: &Value, id| {
+            let file = json!({
+                "decoder": decoder,
+                "model": {"type": "BPE", "merges": [],
+                    "vocab": {"a</w>": 0, "Ġb": 1, "Ã": 2}},
+                "added_tokens": [{"content": "<s>", "special": true}],
+            });
+            let file = file.to_string();
+            Tokenizer::from_json(file.as_bytes()).unwrap().bytes(id)
+        };
+        let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false,
+            "trim_offsets": false});
+        assert_eq!(bytes(&byte_level, 1), b" b");
+        assert_eq!(bytes(&byte_level, 2), [0xC3]);
+        assert_eq!(bytes(&byte_level, 3), b"<s>");
+        assert_eq!(bytes(&byte_level, 99), b"");
+        let of_words = json!({"type": "BPEDecoder", "suffix": "</w>"});
+        assert_eq!(bytes(&of_words, 0), b"a");
     }
 
     #[test]
