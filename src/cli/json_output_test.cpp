@@ -67,6 +67,7 @@ TEST_CASE("json output: a run has its fields, and every statistic") {
           "prompt_steps",
           "reader",
           "slots",
+          "slots_used",
           "stall_seconds",
           "steps",
           "threads"});

@@ -39,6 +39,7 @@ STATS = {
     "decode_bytes_read": int,
     "stall_seconds": float,
     "slots": int,
+    "slots_used": int,
     "budget_bytes": int,
     "planned_bytes": int,
     "peak_bytes": int,
