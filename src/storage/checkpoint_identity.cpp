@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "platform/direct_file.h"
-#include "storage/page_file.h"
+#include "storage/hash.h"
 
 namespace mlx_flash {
 
@@ -14,12 +14,8 @@ namespace {
 constexpr uint64_t kSamples = 16; // of a file
 constexpr uint64_t kSampleBytes = 4096;
 
-std::string hex(const PageHash& hash) {
-  return fmt::format("{:016x}{:016x}", hash[1], hash[0]);
-}
-
 // Its header among them.
-PageHash hash_of_samples(const DirectFile& file) {
+Hash128 hash_of_samples(const DirectFile& file) {
   std::vector<std::byte> samples;
   for (uint64_t i = 0; i < kSamples; ++i) {
     const uint64_t at = file.size() / kSamples * i;

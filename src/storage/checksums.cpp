@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "platform/direct_file.h"
 #include "storage/file_stream.h"
+#include "storage/hash.h"
 
 namespace mlx_flash {
 
@@ -28,7 +29,7 @@ constexpr size_t kMaxRuns = 3'000'000; // of 262,144 experts, and the rest
 // Hashes runs, in order, as their bytes come.
 class Hasher {
  public:
-  Hasher() : state_(XXH3_createState()) {
+  Hasher() : state_(make_hash_state()) {
     XXH3_64bits_reset(state_.get());
   }
   void update(std::span<const std::byte> bytes) {
@@ -41,12 +42,7 @@ class Hasher {
   }
 
  private:
-  struct Free {
-    void operator()(XXH3_state_t* state) const {
-      XXH3_freeState(state);
-    }
-  };
-  std::unique_ptr<XXH3_state_t, Free> state_;
+  const HashState state_;
 };
 
 void read_all(Reader& reader, std::span<const ReadRequest> requests) {

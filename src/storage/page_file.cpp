@@ -22,10 +22,10 @@ struct Header {
   char magic[8];
   uint32_t version;
   uint32_t kind;
-  PageHash model;
+  Hash128 model;
   uint64_t tokens;
   uint64_t page_bytes;
-  PageHash page;
+  Hash128 page;
   uint64_t hash; // of what is before
 };
 static_assert(sizeof(Header) == 72, "the format has no gaps");
@@ -72,11 +72,6 @@ void check_header(
 }
 
 } // namespace
-
-PageHash hash_of(std::span<const std::byte> bytes) {
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  return {hash.low64, hash.high64};
-}
 
 uint64_t page_file_bytes(size_t tokens, uint64_t page_bytes) {
   return page_offset(tokens) + round_up(page_bytes, NewFile::kBlockBytes);

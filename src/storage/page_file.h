@@ -19,26 +19,23 @@
 // Thread rule: free functions without state.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 
-namespace mlx_flash {
+#include "storage/hash.h"
 
-using PageHash = std::array<uint64_t, 2>;
+namespace mlx_flash {
 
 // Other kinds of state than keys and values get numbers of their own.
 enum class PageKind : uint32_t { keys_and_values = 1 };
 
 struct PageLabel {
-  PageHash model{};
+  Hash128 model{};
   std::span<const uint32_t> tokens{}; // of the text up to the page's end
   PageKind kind = PageKind::keys_and_values;
 };
-
-PageHash hash_of(std::span<const std::byte> bytes);
 
 // Of a whole file.
 uint64_t page_file_bytes(size_t tokens, uint64_t page_bytes);

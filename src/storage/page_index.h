@@ -8,10 +8,8 @@
 // Knows names and times, not files. Thread rule: one thread at a time.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>

@@ -2,7 +2,7 @@
 
 #include <xxhash.h>
 
-#include <memory>
+#include <algorithm>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -17,7 +17,7 @@ namespace mlx_flash {
 namespace {
 
 constexpr size_t kBufferBytes = 1 << 20;
-constexpr uint64_t kBytesPerEntry = 320; // of the index, measured
+constexpr uint64_t kBytesPerEntry = 384; // of the index; 347 were measured
 constexpr size_t kNameDigits = 32;
 
 // Whether a page was used again is kept in its file's name, and when it was
@@ -28,23 +28,18 @@ constexpr const char* kAgain = ".used";
 // Names of the pages of a text, from the first on.
 class Namer {
  public:
-  explicit Namer(const PageHash& model) : state_(XXH3_createState()) {
+  explicit Namer(const Hash128& model) : state_(make_hash_state()) {
     XXH3_128bits_reset(state_.get());
     XXH3_128bits_update(state_.get(), model.data(), sizeof(model));
   }
   std::string next(std::span<const uint32_t> tokens) {
     XXH3_128bits_update(state_.get(), tokens.data(), tokens.size_bytes());
     const XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
-    return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+    return hex({hash.low64, hash.high64});
   }
 
  private:
-  struct Free {
-    void operator()(XXH3_state_t* state) const {
-      XXH3_freeState(state);
-    }
-  };
-  std::unique_ptr<XXH3_state_t, Free> state_;
+  const HashState state_;
 };
 
 // Empty for files that are not pages.
@@ -144,10 +139,11 @@ size_t PageStore::find(Tokens tokens, size_t first) const {
 }
 
 bool PageStore::read(Tokens tokens, std::span<std::byte> page) {
+  const std::string name = name_of(tokens);
   std::filesystem::path path;
   {
     const std::lock_guard lock(mutex_);
-    const auto* found = index_.find(name_of(tokens));
+    const auto* found = index_.find(name);
     if (!found) {
       return false;
     }
@@ -159,7 +155,7 @@ bool PageStore::read(Tokens tokens, std::span<std::byte> page) {
     log::warn("[prompt-cache] {}; it is read anew", error.what());
     const std::lock_guard lock(mutex_);
     ++counts_.failed;
-    if (const auto* found = index_.find(name_of(tokens))) {
+    if (const auto* found = index_.find(name)) {
       remove(*found);
     }
     return false;
@@ -196,13 +192,14 @@ void PageStore::write(Tokens tokens, std::span<const std::byte> page) {
       page_file_bytes(tokens.size(), page.size()),
       PageIndex::Time::clock::now(),
       false};
+  const std::string before =
+      name_of(tokens.first(tokens.size() - options_.page_tokens));
   {
     const std::lock_guard lock(mutex_);
     if (index_.find(made.name) || made.bytes > options_.bytes) {
       return;
     }
-    const auto before = tokens.first(tokens.size() - options_.page_tokens);
-    if (const auto* found = index_.find(name_of(before))) {
+    if (const auto* found = index_.find(before)) {
       made.last_use = found->last_use - kBetweenPages;
     }
     make_room(made.bytes);

@@ -80,7 +80,7 @@ class PageStore {
   void remove(const PageIndex::Page& page);
 
   const PageStoreOptions options_;
-  const PageHash model_;
+  const Hash128 model_;
   const PrivateFolder folder_;
   const AlignedBuffer buffer_; // write()'s
   mutable std::mutex mutex_; // of what follows
