@@ -60,11 +60,10 @@ class GrammarMatcher {
   ~GrammarMatcher();
   GrammarMatcher(GrammarMatcher&&) noexcept = default;
 
-  // Throws Error(invalid_argument) where the text so far needs more states than
-  // there may be.
   // Sets bit i of `mask` (32 per word, low first; (vocab_size + 31) / 32
   // words) for every token allowed next and clears the others. Returns how
-  // many are allowed.
+  // many are allowed. Throws Error(invalid_argument) where the text so far
+  // needs more states than there may be.
   size_t allowed(std::span<uint32_t> mask);
   // Takes `token`, which was allowed. True when the text is complete.
   bool commit(TokenId token);
