@@ -475,6 +475,41 @@ TEST_CASE("answer grammar: any text may be written where calls may") {
   });
 }
 
+TEST_CASE("answer grammar: any text may be written where calls may not") {
+  for_forms_and_marks([](const AnswerForm& form, Marks marks) {
+    const Vocabulary& words = vocabulary(marks);
+    GrammarMatcher matcher(
+        words.grammar,
+        GrammarKind::lark,
+        answer_grammar(form, wishes_for(Calls::forbidden)));
+    const auto begins_call = [&](TokenId id, const std::string& before) {
+      const std::string text = before + words.texts[id];
+      return text.find("<tool_call>") != std::string::npos;
+    };
+    std::string text;
+    for (const char byte :
+         std::string("<think>\nHm <tool>\n</think></tool_call><tool_call")) {
+      CAPTURE(text);
+      const auto ids = allowed(words, matcher);
+      CHECK(std::find(ids.begin(), ids.end(), words.end) != ids.end());
+      CHECK(std::none_of(ids.begin(), ids.end(), [&](TokenId id) {
+        return begins_call(id, text);
+      }));
+      // Byte by byte, so that no token for a mark is in it.
+      const auto id = words.tokenizer.encode(std::string(1, byte), false);
+      REQUIRE(id.size() == 1);
+      CHECK(std::find(ids.begin(), ids.end(), id[0]) != ids.end());
+      matcher.commit(id[0]);
+      text += byte;
+    }
+    const auto ids = allowed(words, matcher);
+    CHECK(ids.size() > 1); // anything but the end of the mark
+    CHECK(std::none_of(ids.begin(), ids.end(), [&](TokenId id) {
+      return begins_call(id, text);
+    }));
+  });
+}
+
 TEST_CASE("answer grammar: no grammar where any text will do") {
   const AnswerForm form{"<think>", "</think>", form_named("qwen-json")};
   const std::vector<ToolSignature> loose = {{"f", kWeather, false}};

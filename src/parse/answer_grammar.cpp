@@ -31,9 +31,7 @@ class GrammarWriter {
     if (!is_needed()) {
       return "";
     }
-    const bool is_free =
-        calls_ == Calls::allowed && wishes_.content == Content::any;
-    const std::string start = is_free ? free_answer() : limited_answer();
+    const std::string start = answer();
     return "start: " + start + "\n" + rules_;
   }
 
@@ -44,7 +42,22 @@ class GrammarWriter {
           return tool.strict;
         });
     return wishes_.content != Content::any || calls_ == Calls::required ||
+        calls_ == Calls::forbidden ||
         (calls_ == Calls::allowed && (strict || !wishes_.parallel_calls));
+  }
+
+  std::string answer() {
+    const bool any = wishes_.content == Content::any;
+    if (any && calls_ == Calls::forbidden) {
+      return text_alone();
+    }
+    return any && calls_ == Calls::allowed ? free_answer() : limited_answer();
+  }
+
+  // Reasoning included, in which a mark would mean nothing.
+  std::string text_alone() {
+    rules_ += fmt::format("TEXT: {}\n", lark_text_without({call_anywhere()}));
+    return "TEXT?";
   }
 
   // Text in which calls and reasoning may begin anywhere where AnswerParser
@@ -84,7 +97,7 @@ class GrammarWriter {
     if (calls_ != Calls::required) {
       options = content();
     }
-    if (calls_ != Calls::none) {
+    if (calls_ == Calls::allowed || calls_ == Calls::required) {
       rules_ += call_rules();
       options += options.empty() ? "calls" : " | calls";
       rules_ += fmt::format("calls: {} call", opening());
@@ -120,13 +133,16 @@ class GrammarWriter {
         lark_string(form_.think_close));
   }
 
+  std::string call_anywhere() const {
+    return "(?s:.*)" + escape_regex(form_.tools->opening_mark());
+  }
+
   std::string text_without_marks() const {
-    const std::string call =
-        "(?s:.*)" + escape_regex(form_.tools->opening_mark());
     return form_.think_open.empty()
-        ? lark_text_without({call})
+        ? lark_text_without({call_anywhere()})
         : lark_text_without(
-              {call, "((?s:.*)\\n)?" + escape_regex(form_.think_open)});
+              {call_anywhere(),
+               "((?s:.*)\\n)?" + escape_regex(form_.think_open)});
   }
 
   std::string opening() const {

@@ -33,6 +33,8 @@ struct AnswerWishes {
   std::span<const ToolSignature> tools{};
   enum class Calls {
     none,
+    // None begins in content that is any. Other content is what it asks for.
+    forbidden,
     // Calls and any content around them; or instead of content that is not
     // any.
     allowed,

@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "mlx_flash/error.h"
 #include "parse/lark.h"
 
@@ -61,6 +63,37 @@ TEST_CASE("lark: literals and regular expressions are quoted") {
   CHECK(lark_regex("a/b\\/c\\\\/d") == R"(/a\/b\/c\\\/d/)");
   CHECK(lark_regex("") == "\"\"");
   CHECK(escape_regex("<a.b*>[\\") == R"(<a\.b\*>\[\\)");
+}
+
+TEST_CASE("lark: a schema has no say in how white space is written") {
+  using Json = nlohmann::ordered_json;
+  const std::string prefix = "%json ";
+  const auto options_of = [&](const char* schema) {
+    const std::string text = lark_json(Json::parse(schema));
+    REQUIRE(text.substr(0, prefix.size()) == prefix);
+    return Json::parse(text.substr(prefix.size())).at("x-guidance");
+  };
+  const Json ours = options_of(R"({"type": "object"})");
+  CHECK(ours.at("whitespace_flexible") == false);
+  CHECK(options_of(R"({"x-guidance": {"whitespace_flexible": true,
+                                    "lenient": true}})") == ours);
+}
+
+TEST_CASE("answer grammar: calls that are forbidden do not begin") {
+  const AnswerForm form{"<think>", "</think>", form_named("qwen-json")};
+  const std::vector<ToolSignature> tools = {{"f", "", false}};
+  AnswerWishes wishes;
+  wishes.calls = AnswerWishes::Calls::forbidden;
+  CHECK(answer_grammar(form, wishes) == ""); // there are none
+  wishes.tools = tools;
+  CHECK(
+      answer_grammar(form, wishes) ==
+      "start: TEXT?\n"
+      "TEXT: /(?s:.*)/ & ~/(?s:.*)<tool_call>(?s:.*)/\n");
+  // What is asked for instead holds, and is all there is.
+  wishes.content = AnswerWishes::Content::regex;
+  wishes.source = "yes|no";
+  CHECK(answer_grammar(form, wishes) == "start: (/yes|no/)\n");
 }
 
 TEST_CASE("answer grammar: no grammar without a form or tools to call") {

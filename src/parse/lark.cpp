@@ -48,12 +48,10 @@ std::string lark_text_without(std::initializer_list<std::string> regexes) {
 }
 
 std::string lark_json(Json schema) {
-  if (!schema.contains("x-guidance")) {
-    schema["x-guidance"] = {
-        {"whitespace_flexible", false},
-        {"item_separator", ", ?"},
-        {"key_separator", ": ?"}};
-  }
+  schema["x-guidance"] = {
+      {"whitespace_flexible", false},
+      {"item_separator", ", ?"},
+      {"key_separator", ": ?"}};
   return "%json " + schema.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -28,8 +28,8 @@ std::string lark_text_without(std::initializer_list<std::string> regexes);
 // The rule's body for a schema's JSON, without white space but for one blank
 // behind each comma and colon: where a grammar allows any, a small model
 // writes blanks for ever. Such blanks are how models' templates write JSON.
-// A schema that sets llguidance's own "x-guidance" keeps them. `schema` is an
-// object.
+// What `schema`, an object, says itself of llguidance's options ("x-guidance")
+// does not count: schemas come from clients.
 std::string lark_json(nlohmann::ordered_json schema);
 
 } // namespace mlx_flash::parse
