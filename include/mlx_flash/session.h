@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "mlx_flash/embedding.h"
 #include "mlx_flash/generation.h"
 
 namespace mlx_flash {
@@ -40,6 +41,15 @@ class Session {
   // log-probabilities, with the `top` best candidates at each position.
   virtual ScoreResult score(std::span<const TokenId> ids, int top = 0) = 0;
 
+  // Reads `tokens`, at least one, into an empty session, which is empty again
+  // afterwards, and makes their embedding (embedding.h). Returns at once;
+  // `on_end` is called once, on the engine's thread, which waits for it. The
+  // session is busy until then; destroying it before ends the call as an
+  // Error(cancelled).
+  virtual void start_embedding(
+      std::vector<TokenId> tokens,
+      OnEmbedding on_end) = 0;
+
   // Appends `tokens` and returns logits: those behind each of them, [tokens,
   // vocab_size], or behind the last alone, [vocab_size]. For tests and tools.
   enum class Logits { all, last };
@@ -50,8 +60,8 @@ class Session {
   // Forgets all but the first `length` tokens.
   virtual void rewind(uint64_t length) = 0;
 
-  // Ends a running generate() within one step; without one, the next call
-  // ends at once.
+  // Ends a running call within one step; without one, the next call ends at
+  // once.
   virtual void cancel() = 0;
 };
 

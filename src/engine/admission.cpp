@@ -226,7 +226,7 @@ void Admission::preempt(std::vector<RequestPtr>& active, size_t index) {
 }
 
 void Admission::keep(const Timeline& timeline) {
-  if (prefixes_ && timeline.sequence >= 0) {
+  if (prefixes_ && timeline.sequence >= 0 && !timeline.embeds) {
     const auto held = static_cast<size_t>(cache_.length(timeline.sequence));
     prefixes_->keep(
         timeline.sequence,
@@ -242,7 +242,11 @@ void Admission::let_go(Request& request) {
     return; // never admitted, or closed
   }
   keep(timeline);
-  if (timeline.tokens.size() < request.again) {
+  if (timeline.embeds) {
+    cache_.set_length(timeline.sequence, 0);
+    timeline.tokens.clear();
+    timeline.length = 0;
+  } else if (timeline.tokens.size() < request.again) {
     // It ended while it was read again: the session still holds all of it.
     cache_.set_length(timeline.sequence, 0);
     const auto begin = request.tokens.begin();

@@ -17,6 +17,22 @@ void Answers::start(Request& request) {
     start_generation(request);
   } else if (request.kind == Kind::score) {
     check_results(request);
+  } else if (request.kind == Kind::embed) {
+    start_embedding(request);
+  }
+}
+
+void Answers::start_embedding(Request& request) const {
+  const EmbeddingForm& form = setup_.embedding;
+  if (form.pooling == Pooling::none) {
+    fail(
+        ErrorCode::unsupported,
+        "[embedding] this model has no embeddings: {}",
+        form.why_none);
+  }
+  request.states.emplace(form);
+  if (form.pooling == Pooling::first) {
+    request.tokens.resize(1); // which knows nothing of those that follow
   }
 }
 
@@ -93,6 +109,16 @@ void Answers::take_row(
   }
 }
 
+void Answers::take_state(
+    Request& request,
+    size_t position,
+    std::span<const float> state) const {
+  request.states->add(state);
+  if (position + 1 == request.tokens.size()) {
+    request.embedding = request.states->result();
+  }
+}
+
 void Answers::next_token(Request& request, std::span<float> logits) {
   if (request.options.logprobs) {
     original_.assign(logits.begin(), logits.end()); // sampling changes them
@@ -125,9 +151,12 @@ void Answers::next_token(Request& request, std::span<float> logits) {
   request.sampler->accept(*token);
   request.result.tokens.push_back(*token);
   const ChosenToken chosen = describe(*token, options);
+  // Models have logits for more ids than their tokenizers have tokens.
+  const bool has_text = request.detokenizer &&
+      *token < static_cast<TokenId>(setup_.tokenizer->vocab_size());
   emit(
       request,
-      request.detokenizer ? request.detokenizer->push(*token) : std::string(),
+      has_text ? request.detokenizer->push(*token) : std::string(),
       {&chosen, 1});
   if (request.stop_strings->finished() || complete) {
     end_generation(request, FinishReason::stop);

@@ -1,5 +1,6 @@
 // What becomes of a request's logits: the next token, its text, and whether it
 // was the last; or the log-probabilities of a score; or the logits themselves.
+// And of its states: an embedding.
 //
 // Thread rule: the engine thread.
 #pragma once
@@ -19,6 +20,7 @@ struct AnswersSetup {
   const Tokenizer* tokenizer = nullptr; // null: no text, ids alone
   std::vector<TokenId> end_tokens;
   uint64_t result_bytes = 0; // memory for the candidates of scores
+  EmbeddingForm embedding{};
 };
 
 class Answers {
@@ -33,11 +35,19 @@ class Answers {
   // Throws Error.
   void take_row(Request& request, size_t position, std::span<float> logits);
 
+  // The state behind the token of an embedding that is at `position`.
+  // Throws Error.
+  void take_state(
+      Request& request,
+      size_t position,
+      std::span<const float> state) const;
+
   // Ends a generation, with the text that was held back.
   void end_generation(Request& request, FinishReason reason);
 
  private:
   void start_generation(Request& request);
+  void start_embedding(Request& request) const;
   void require_in_vocabulary(TokenId id, const char* what) const;
   void check_results(const Request& request) const;
   void next_token(Request& request, std::span<float> logits);

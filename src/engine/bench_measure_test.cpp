@@ -61,6 +61,7 @@ class CountingSession : public Session {
   ScoreResult score(std::span<const TokenId>, int) override {
     return {};
   }
+  void start_embedding(std::vector<TokenId>, OnEmbedding) override {}
   std::vector<float> extend(std::span<const TokenId>, Logits) override {
     return {};
   }

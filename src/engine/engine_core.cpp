@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/read_file.h"
 #include "engine/checkpoint_weights.h"
+#include "engine/embedding_form.h"
 #include "engine/planner.h"
 #include "models/registry.h"
 #include "models/resident_experts.h"
@@ -266,6 +267,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
   defaults_ = parse_generation_defaults(
       optional_file(options.model / "generation_config.json"),
       checkpoint_.config_json());
+  embedding_ = find_embedding_form(options.model, shape_.hidden);
   grammars_.emplace(
       text_->tokenizer(),
       static_cast<size_t>(shape_.vocab),
@@ -377,7 +379,8 @@ void EngineCore::serve(Machine& machine) {
       {shape_.vocab,
        text_->tokenizer(),
        defaults_.eos_tokens,
-       plan_bytes(plan_, Account::results) - options_.caller_bytes});
+       plan_bytes(plan_, Account::results) - options_.caller_bytes,
+       embedding_});
   for (;;) {
     auto request = scheduler.idle() ? queue_.pop() : queue_.try_pop();
     if (request) {

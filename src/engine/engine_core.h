@@ -86,6 +86,7 @@ class EngineCore {
   std::vector<MemoryBudget::Charge> charges_;
   std::shared_ptr<const ModelText> text_;
   GenerationDefaults defaults_;
+  EmbeddingForm embedding_;
   std::optional<Grammars> grammars_;
   std::optional<ChecksumTable> checksums_;
   std::optional<PageStore> page_store_; // with a prompt cache

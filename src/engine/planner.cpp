@@ -6,6 +6,7 @@
 #include "base/align.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/embedding_form.h"
 #include "models/registry.h"
 #include "platform/cpu_facts.h"
 #include "platform/large_pages.h"
@@ -39,13 +40,14 @@ uint64_t grammar_bytes(const PlanFacts& facts) {
 }
 
 uint64_t activations(const PlanFacts& facts, uint64_t chunk) {
-  // Beside the step's arrays: the sampler's candidates and a row of logits.
+  // Beside the step's arrays: the sampler's candidates and a row of logits,
+  // and embeddings.
   return activation_bytes(
              facts.shape,
              static_cast<int64_t>(chunk),
              std::min<int64_t>(kLogitRows, static_cast<int64_t>(chunk)),
              facts.threads) +
-      40ull * facts.shape.vocab;
+      40ull * facts.shape.vocab + facts.embedding_bytes;
 }
 
 uint64_t program_bytes(const PlanFacts& facts) {
@@ -474,6 +476,12 @@ PlanFacts gather_facts(
   facts.context_tokens = context_tokens(options, facts.shape);
   facts.grammars = options.grammars;
   facts.parallel = options.parallel;
+  if (find_embedding_form(options.model, facts.shape.hidden).pooling !=
+      Pooling::none) {
+    // A sum of f64 and a result of f32, of every session at most.
+    facts.embedding_bytes = 12ull * static_cast<uint64_t>(facts.shape.hidden) *
+        (options.parallel > 0 ? options.parallel : options.max_sessions);
+  }
   facts.result_bytes = std::max(kLeastResults, options.result_bytes);
   facts.caller_bytes = options.caller_bytes;
   if (!options.prompt_cache.empty()) {

@@ -44,6 +44,7 @@ struct PlanFacts {
   uint64_t prefill_chunk = 0; // 0: choose
   bool grammars = false;
   uint64_t parallel = 0; // answers at once; 0: any number
+  uint64_t embedding_bytes = 0; // of those that are being made
   uint64_t result_bytes = 0;
   uint64_t caller_bytes = 0;
   uint64_t prompt_cache_bytes = 0; // in memory

@@ -18,7 +18,9 @@
 #include "base/error.h"
 #include "generate/sampler.h"
 #include "generate/stop_strings.h"
+#include "mlx_flash/embedding.h"
 #include "mlx_flash/generation.h"
+#include "models/pooled_states.h"
 #include "text/detokenizer.h"
 #include "text/grammar.h"
 
@@ -35,6 +37,8 @@ struct Timeline {
   std::vector<TokenId> tokens; // that have been read; engine thread only
   std::atomic<uint64_t> length{0}; // of tokens, for everybody
   bool active = false; // a request of it takes part in steps
+  // A text is read for its embedding: nobody will begin alike, or go on.
+  bool embeds = false;
   uint64_t last_use = 0; // when one last did, in requests
 };
 
@@ -60,7 +64,7 @@ class RequestListener {
 };
 
 struct Request {
-  enum class Kind { close, rewind, generate, score, extend };
+  enum class Kind { close, rewind, generate, score, embed, extend };
 
   Kind kind = Kind::generate;
   std::shared_ptr<Timeline> timeline;
@@ -89,6 +93,8 @@ struct Request {
   GenerationResult result;
   ScoreResult score;
   std::vector<float> logits;
+  std::optional<PooledStates> states; // of an embed
+  std::vector<float> embedding;
 
   // The first call counts.
   void end(std::exception_ptr why = nullptr) {
@@ -100,6 +106,12 @@ struct Request {
 
   bool is_constrained() const {
     return options.constraint.kind != Constraint::Kind::none;
+  }
+
+  // What is behind each of its tokens counts, not behind the last one alone.
+  bool wants_every_row() const {
+    return kind == Kind::score || (kind == Kind::extend && all_logits) ||
+        (states && states->wants_all());
   }
 
   // It can give up its room in the KV cache for later.

@@ -1,6 +1,5 @@
 #include "engine/scheduler.h"
 
-#include <mlx/ops.h>
 #include <mlx/transforms.h>
 
 #include <algorithm>
@@ -23,6 +22,21 @@ constexpr int kLeastMixedRows = 16;
 
 // Of each step: those who decode hardly notice, and everybody is listened to.
 constexpr double kRestoreSeconds = 0.05;
+
+// What fails does so before the step counts.
+void compute_first(
+    WantedRows& logits,
+    WantedRows& states,
+    const mx::array& hidden) {
+  for (WantedRows* wanted : {&logits, &states}) {
+    if (!wanted->rows().empty()) {
+      wanted->values(0);
+    }
+  }
+  if (logits.rows().empty() && states.rows().empty()) {
+    mx::eval(hidden);
+  }
+}
 
 std::unique_ptr<PrefixCache> make_prefixes(const SchedulerSetup& setup) {
   auto* pages = dynamic_cast<ops::PagedKvCache*>(setup.cache);
@@ -93,7 +107,9 @@ void Scheduler::start(const RequestPtr& request) {
       return;
     case Kind::generate:
     case Kind::score:
+    case Kind::embed:
     case Kind::extend:
+      timeline.embeds = request->kind == Kind::embed;
       check_tokens(*request);
       answers_.start(*request);
   }
@@ -134,6 +150,12 @@ void Scheduler::check_tokens(const Request& request) const {
         "{}",
         length,
         request.tokens.size());
+  }
+  if (request.kind == Kind::embed && length > 0) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[embedding] needs an empty session; this one holds {} tokens",
+        length);
   }
   if (length + request.tokens.size() >
       static_cast<size_t>(setup_.context_tokens)) {
@@ -388,20 +410,18 @@ bool Scheduler::add_part(
       !request->decoding};
   if (request->decoding) {
     batch.add(timeline.sequence, start, std::vector<uint32_t>{request->next});
-    part.first_logit_row = 0;
+    part.first_wanted_row = 0;
   } else {
     const auto first = request->tokens.begin() + request->read;
     batch.add(
         timeline.sequence, start, std::vector<uint32_t>(first, first + rows));
     const bool last = request->read + rows == request->tokens.size();
-    const bool every_row = request->kind == Kind::score ||
-        (request->kind == Kind::extend && request->all_logits);
-    if (every_row) {
+    if (request->wants_every_row()) {
       const size_t again =
           request->again - std::min(request->again, request->read);
-      part.first_logit_row = std::min(rows, static_cast<int>(again));
+      part.first_wanted_row = std::min(rows, static_cast<int>(again));
     } else if (last) {
-      part.first_logit_row = rows - 1;
+      part.first_wanted_row = rows - 1;
     }
   }
   parts.push_back(part);
@@ -411,64 +431,53 @@ bool Scheduler::add_part(
 void Scheduler::run(const ops::Batch& batch, const std::vector<Part>& parts) {
   setup_.experts->begin_step(batch.rows());
   advanced_ = false;
-  take_logits(
+  take_results(
       parts, setup_.model->forward(batch, *setup_.cache, *setup_.experts, [&] {
         return should_stop(parts);
       }));
 }
 
-void Scheduler::take_logits(
+void Scheduler::take_results(
     const std::vector<Part>& parts,
     const mx::array& hidden) {
-  struct Row {
-    size_t part;
-    int row; // of the segment
-  };
-  std::vector<Row> rows;
+  using What = WantedRows::What;
+  WantedRows logits(*setup_.model, hidden, What::logits, setup_.logit_rows);
+  WantedRows states(*setup_.model, hidden, What::states, setup_.logit_rows);
   for (size_t p = 0; p < parts.size(); ++p) {
-    for (int r = parts[p].first_logit_row; r < parts[p].segment.rows; ++r) {
-      rows.push_back({p, r});
+    const ops::Segment& segment = parts[p].segment;
+    auto& wanted = parts[p].request->kind == Kind::embed ? states : logits;
+    for (int row = parts[p].first_wanted_row; row < segment.rows; ++row) {
+      wanted.add(p, row, segment.first_row);
     }
   }
-  const size_t slice = static_cast<size_t>(setup_.logit_rows);
-  const auto logits_of = [&](size_t first) {
-    std::vector<int32_t> indices;
-    for (size_t i = first; i < std::min(first + slice, rows.size()); ++i) {
-      indices.push_back(parts[rows[i].part].segment.first_row + rows[i].row);
-    }
-    auto logits =
-        mx::astype(setup_.model->logits(hidden, indices), mx::float32);
-    mx::eval(logits);
-    return logits;
-  };
-  std::optional<mx::array> logits;
-  if (rows.empty()) {
-    mx::eval(hidden);
-  } else {
-    logits = logits_of(0);
-  }
+  compute_first(logits, states, hidden);
   advance(parts);
-  const size_t vocab = setup_.model->shape().vocab;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (i > 0 && i % slice == 0) {
-      logits = logits_of(i);
-    }
-    const Part& part = parts[rows[i].part];
-    try {
-      answers_.take_row(
-          *part.request,
-          static_cast<size_t>(part.segment.start) + rows[i].row,
-          {logits->data<float>() + (i % slice) * vocab, vocab});
-    } catch (...) {
-      // This request alone fails; the others go on.
-      end_part(part, current_error());
-    }
-  }
+  take(logits, parts);
+  take(states, parts);
   for (const Part& part : parts) {
     const Request& request = *part.request;
     if (request.kind != Kind::generate &&
         request.read == request.tokens.size()) {
       part.request->end();
+    }
+  }
+}
+
+void Scheduler::take(WantedRows& wanted, const std::vector<Part>& parts) {
+  for (size_t i = 0; i < wanted.rows().size(); ++i) {
+    const WantedRows::Row& row = wanted.rows()[i];
+    const Part& part = parts[row.part];
+    const size_t position = static_cast<size_t>(part.segment.start + row.row);
+    const std::span<float> values = wanted.values(i);
+    try {
+      if (wanted.what() == WantedRows::What::states) {
+        answers_.take_state(*part.request, position, values);
+      } else {
+        answers_.take_row(*part.request, position, values);
+      }
+    } catch (...) {
+      // This request alone fails; the others go on.
+      end_part(part, current_error());
     }
   }
 }

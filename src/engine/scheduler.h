@@ -1,7 +1,7 @@
 // Steps: which rows of which requests run together. Decoding rows come first,
 // one per request; prompts share what room the chunk leaves, and while somebody
 // decodes, only so much of it that the step stays short. Who takes part at all
-// is decided in admission.h, what becomes of logits in answers.h.
+// is decided in admission.h, what becomes of results in answers.h.
 //
 // Thread rule: the engine thread.
 #pragma once
@@ -14,6 +14,7 @@
 #include "engine/answers.h"
 #include "engine/grammars.h"
 #include "engine/request.h"
+#include "engine/wanted_rows.h"
 #include "mlx_flash/stats.h"
 #include "models/model.h"
 
@@ -66,7 +67,7 @@ class Scheduler {
   struct Part { // of a step
     RequestPtr request;
     ops::Segment segment;
-    int first_logit_row = 0; // in the segment; == rows: none
+    int first_wanted_row = 0; // in the segment; == rows: none
     bool prompt = false; // rows of a prompt, not of decoding
   };
 
@@ -92,9 +93,10 @@ class Scheduler {
       ops::Batch& batch,
       std::vector<Part>& parts);
   void run(const ops::Batch& batch, const std::vector<Part>& parts);
-  void take_logits(
+  void take_results(
       const std::vector<Part>& parts,
       const ops::mx::array& hidden);
+  void take(WantedRows& wanted, const std::vector<Part>& parts);
   void advance(const std::vector<Part>& parts);
   void shorten(Timeline& timeline, size_t length);
   void count_step(const std::vector<Part>& parts);

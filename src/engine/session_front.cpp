@@ -12,6 +12,7 @@ namespace {
 bool cancellable(const Request& request) {
   return request.kind == Request::Kind::generate ||
       request.kind == Request::Kind::score ||
+      request.kind == Request::Kind::embed ||
       request.kind == Request::Kind::extend;
 }
 
@@ -107,6 +108,22 @@ class SessionFront::Forwarder : public RequestListener {
   const std::shared_ptr<GenerationListener> listener_;
 };
 
+// Passes on what the caller of start_embedding() wants to hear.
+class SessionFront::EmbeddingEnd : public RequestListener {
+ public:
+  EmbeddingEnd(std::shared_ptr<Calls> calls, OnEmbedding on_end)
+      : calls_(std::move(calls)), on_end_(std::move(on_end)) {}
+
+  void on_end(Request& request) override {
+    calls_->end();
+    on_end_(std::move(request.embedding), request.failure);
+  }
+
+ private:
+  const std::shared_ptr<Calls> calls_;
+  const OnEmbedding on_end_;
+};
+
 SessionFront::~SessionFront() {
   try {
     submit(make(Request::Kind::close));
@@ -130,13 +147,16 @@ void SessionFront::start(
     std::shared_ptr<GenerationListener> listener) {
   const auto request = make_generation(std::move(prompt), options);
   request->listener = std::make_shared<Forwarder>(calls_, std::move(listener));
-  calls_->begin(request);
-  try {
-    submit(request);
-  } catch (...) {
-    calls_->end();
-    throw;
-  }
+  begin(request);
+}
+
+void SessionFront::start_embedding(
+    std::vector<TokenId> tokens,
+    OnEmbedding on_end) {
+  const auto request = make(Request::Kind::embed);
+  request->tokens = std::move(tokens);
+  request->listener = std::make_shared<EmbeddingEnd>(calls_, std::move(on_end));
+  begin(request);
 }
 
 ScoreResult SessionFront::score(std::span<const TokenId> ids, int top) {
@@ -188,6 +208,17 @@ std::shared_ptr<Request> SessionFront::make_generation(
   request->options = options;
   engine()->grammars().check(options.constraint);
   return request;
+}
+
+// Hands the request over; its listener ends the call.
+void SessionFront::begin(const std::shared_ptr<Request>& request) const {
+  calls_->begin(request);
+  try {
+    submit(request);
+  } catch (...) {
+    calls_->end();
+    throw;
+  }
 }
 
 // Hands the request over and waits for its end, passing text on.

@@ -29,6 +29,8 @@ class SessionFront : public Session {
       const GenerationOptions& options,
       std::shared_ptr<GenerationListener> listener) override;
   ScoreResult score(std::span<const TokenId> ids, int top) override;
+  void start_embedding(std::vector<TokenId> tokens, OnEmbedding on_end)
+      override;
   std::vector<float> extend(std::span<const TokenId> tokens, Logits which)
       override;
   void rewind(uint64_t length) override;
@@ -47,11 +49,13 @@ class SessionFront : public Session {
   };
   class Waiter;
   class Forwarder;
+  class EmbeddingEnd;
 
   std::shared_ptr<Request> make(Request::Kind kind) const;
   std::shared_ptr<Request> make_generation(
       std::vector<TokenId> prompt,
       const GenerationOptions& options) const;
+  void begin(const std::shared_ptr<Request>& request) const;
   void call(
       const std::shared_ptr<Request>& request,
       const OnText& on_text = {});

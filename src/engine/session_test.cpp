@@ -1,6 +1,7 @@
 // Sessions on the demo model: what callers of the public API rely on.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <mlx/device.h>
 
@@ -15,8 +16,10 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/read_file.h"
 #include "engine/engine_core.h"
 #include "engine/test_demo.h"
+#include "platform/temp_folder.h"
 
 using namespace mlx_flash;
 
@@ -252,6 +255,35 @@ TEST_CASE("session: a constraint that needs too much memory ends its answer") {
       doctest::Contains("states"),
       Error);
   CHECK_NOTHROW(engine->new_session()->generate(kPrompt, greedy(5)));
+}
+
+TEST_CASE("session: a token that the tokenizer does not know has no text") {
+  // The last token of the demo model's vocabulary is taken out of it.
+  const TempFolder folder;
+  for (const auto& file : std::filesystem::directory_iterator(kDemoModel)) {
+    std::filesystem::create_symlink(
+        file.path(), folder.path() / file.path().filename());
+  }
+  const auto path = folder.path() / "tokenizer.json";
+  auto tokenizer = nlohmann::ordered_json::parse(read_file(path, 1 << 24));
+  auto& model = tokenizer["model"];
+  const TokenId last = static_cast<TokenId>(model["vocab"].size() - 1);
+  model["merges"].erase(model["merges"].size() - 1);
+  for (auto each = model["vocab"].begin(); each != model["vocab"].end();) {
+    each = *each == last ? model["vocab"].erase(each) : std::next(each);
+  }
+  std::filesystem::remove(path);
+  folder.write("tokenizer.json", tokenizer.dump());
+
+  EngineOptions options = demo();
+  options.model = folder.path();
+  const auto engine = Engine::open(options);
+  REQUIRE(engine->text().vocab_size() == last);
+  GenerationOptions generation = greedy(3);
+  generation.sampling.logit_bias = {{last, 1000}};
+  const auto result = engine->new_session()->generate(kPrompt, generation);
+  CHECK(result.tokens == std::vector<TokenId>(3, last));
+  CHECK(result.text.empty());
 }
 
 TEST_CASE("session: many at once answer as each would alone") {

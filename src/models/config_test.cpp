@@ -74,7 +74,8 @@ TEST_CASE("config: options that would change the mathematics are refused") {
       {"rope_parameters", {{"rope_type", "yarn"}, {"factor", 4}}},
       {"rope_parameters", {{"partial_rotary_factor", 0.5}}},
       {"partial_rotary_factor", 0.5},
-      {"use_sliding_window", true}};
+      {"use_sliding_window", true},
+      {"is_causal", false}};
   for (const auto& [key, value] : options) {
     Json config = demo_config();
     config[key] = value;

@@ -72,6 +72,11 @@ class Model {
       ExpertSource& experts,
       const IsUnwanted& is_unwanted = {}) = 0;
 
+  // The final norm of the given rows of forward()'s result: [rows, hidden].
+  virtual ops::mx::array states(
+      const ops::mx::array& hidden,
+      const std::vector<int32_t>& rows) = 0;
+
   // Logits of the given rows of forward()'s result: [rows, vocab].
   virtual ops::mx::array logits(
       const ops::mx::array& hidden,

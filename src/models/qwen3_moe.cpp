@@ -60,6 +60,10 @@ void refuse_unsupported(const ConfigReader& config) {
   if (config.boolean("use_sliding_window", false)) {
     refuse("use_sliding_window", "full attention");
   }
+  // Some models for embeddings attend to what follows, too.
+  if (!config.boolean("is_causal", true)) {
+    refuse("is_causal", "causal attention");
+  }
 }
 
 // At the top, or in an object as newer versions of transformers write it.
@@ -240,9 +244,12 @@ class Qwen3Moe : public Model {
     return x;
   }
 
+  array states(const array& hidden, const std::vector<int32_t>& rows) override {
+    return normed(ops_.select_rows(hidden, rows), norm_);
+  }
+
   array logits(const array& hidden, const std::vector<int32_t>& rows) override {
-    const array x = normed(ops_.select_rows(hidden, rows), norm_);
-    return ops_.linear(head_ ? *head_ : embedding_, x);
+    return ops_.linear(head_ ? *head_ : embedding_, states(hidden, rows));
   }
 
  private:

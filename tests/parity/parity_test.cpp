@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <future>
 
 #include "base/read_file.h"
 #include "engine/engine_core.h"
+#include "platform/temp_folder.h"
 #include "tests/support/hex.h"
 
 using namespace mlx_flash;
@@ -111,6 +114,26 @@ void check_score(Engine& engine, const Json& score) {
   }
 }
 
+// A tied head of float32: [vocab, hidden].
+std::vector<float> head_of(const std::filesystem::path& folder) {
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  const TensorInfo& info = checkpoint.get("model.embed_tokens.weight");
+  const std::string file = read_file(checkpoint.files()[info.file]);
+  std::vector<float> head(info.bytes / sizeof(float));
+  std::memcpy(head.data(), file.data() + info.offset, info.bytes);
+  return head;
+}
+
+std::vector<float> embed(Engine& engine, const std::vector<TokenId>& ids) {
+  std::promise<std::vector<float>> promise;
+  const auto session = engine.new_session();
+  session->start_embedding(ids, [&](auto embedding, std::exception_ptr error) {
+    CHECK(!error);
+    promise.set_value(std::move(embedding));
+  });
+  return promise.get_future().get();
+}
+
 } // namespace
 
 TEST_CASE(
@@ -127,6 +150,45 @@ TEST_CASE(
       }
       check_score(*engine, goldens["score"]);
     }
+  }
+}
+
+TEST_CASE(
+    "parity: a last token's embedding times the head is mlx-lm's logits") {
+  const auto folder = folder_of({"f32", 0});
+  const Json goldens = Json::parse(read_file(folder / "goldens.json"));
+  const std::vector<float> head = head_of(folder);
+  const TempFolder model;
+  for (const auto& each : std::filesystem::directory_iterator(folder)) {
+    std::filesystem::create_symlink(
+        each.path(), model.path() / each.path().filename());
+  }
+  model.write("modules.json", R"([
+      {"path": "", "type": "sentence_transformers.models.Transformer"},
+      {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])");
+  model.write("1_Pooling/config.json", R"({"pooling_mode": "lasttoken"})");
+  EngineOptions options;
+  options.model = model.path();
+  options.memory = "1GB";
+  options.context_tokens = 128;
+  options.precision = "f32";
+  const auto engine = Engine::open(options);
+  for (const Json& prompt : goldens["prompts"]) {
+    const auto ids = prompt["ids"].get<std::vector<TokenId>>();
+    const std::vector<float> state = embed(*engine, ids);
+    std::vector<float> logits;
+    for (size_t row = 0; row < head.size(); row += state.size()) {
+      double sum = 0;
+      for (size_t i = 0; i < state.size(); ++i) {
+        sum += double{head[row + i]} * state[i];
+      }
+      logits.push_back(static_cast<float>(sum));
+    }
+    const Json& last = prompt["logits"].back();
+    REQUIRE(last["position"] == ids.size() - 1);
+    CHECK(
+        relative_error(logits, test::floats_from_hex(last["values"])) <=
+        kFloatWeights);
   }
 }
 
