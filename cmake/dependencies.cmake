@@ -5,6 +5,8 @@
 #   liburing           asynchronous O_DIRECT reads on Linux; without it the pread pool serves
 #   Highway            one SIMD source for AVX2, AVX-512, NEON with run-time dispatch
 #   xxhash             XXH3 checksums of what is read
+#   Boost 1.81         Asio and Beast, headers alone: sockets, timers and HTTP of the server;
+#                      used in src/server/http alone (build time)
 #   CLI11              command line; used by src/cli alone
 #   doctest            unit tests: the cheapest to compile
 #   google-benchmark   micro benchmarks beside the code
@@ -33,6 +35,11 @@ find_library(XXHASH_LIBRARY xxhash REQUIRED)
 add_library(mlx_flash_xxhash INTERFACE)
 target_include_directories(mlx_flash_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
 target_link_libraries(mlx_flash_xxhash INTERFACE ${XXHASH_LIBRARY})
+
+# Debian 12 has 1.81 beside its older default.
+find_package(Boost 1.81 REQUIRED)
+add_library(mlx_flash_boost INTERFACE)
+target_include_directories(mlx_flash_boost SYSTEM INTERFACE ${Boost_INCLUDE_DIRS})
 
 set(MLX_FLASH_URING "")
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")

@@ -1,0 +1,181 @@
+// For tests: a loop that does only what its test tells it to, on a clock that
+// the test moves, and workers that are part of it or threads of their own. So
+// a test without threads of its own is the same each time it runs.
+//
+// Thread rule: post() from any thread; what runs tasks belongs to the test's.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "server/loop.h"
+
+namespace mlx_flash::server {
+
+class ManualLoop : public Loop {
+ public:
+  void post(Task task) override {
+    std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+    changed_.notify_all();
+  }
+
+  void post_after(double seconds, Task task) override {
+    std::lock_guard lock(mutex_);
+    timers_.emplace(now_ + seconds, std::move(task));
+  }
+
+  // Does what was posted, and what that posts, until nothing is left. Returns
+  // how many tasks that were.
+  size_t run() {
+    size_t count = 0;
+    while (run_one(std::chrono::milliseconds(0))) {
+      ++count;
+    }
+    return count;
+  }
+
+  // The same until `done()`, waiting for what other threads post; false when
+  // that takes longer than `most`.
+  template <typename Done>
+  bool run_until(
+      const Done& done,
+      std::chrono::seconds most = std::chrono::seconds(20)) {
+    const auto end = std::chrono::steady_clock::now() + most;
+    while (!done()) {
+      if (std::chrono::steady_clock::now() > end) {
+        return false;
+      }
+      // Short, because what it waits for need not come with a task.
+      run_one(std::chrono::milliseconds(1));
+    }
+    return true;
+  }
+
+  // Lets the clock go on, and does what is due by then, in order.
+  void advance(double seconds) {
+    run();
+    const double end = now_ + seconds;
+    for (;;) {
+      Task task;
+      {
+        std::lock_guard lock(mutex_);
+        if (timers_.empty() || timers_.begin()->first > end) {
+          now_ = end;
+          break;
+        }
+        now_ = std::max(now_, timers_.begin()->first);
+        task = std::move(timers_.begin()->second);
+        timers_.erase(timers_.begin());
+      }
+      task();
+      run();
+    }
+  }
+
+  // Timers that have not gone off.
+  size_t timers() const {
+    std::lock_guard lock(mutex_);
+    return timers_.size();
+  }
+
+ private:
+  bool run_one(std::chrono::milliseconds wait) {
+    Task task;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait_for(lock, wait, [&] { return !tasks_.empty(); });
+      if (tasks_.empty()) {
+        return false;
+      }
+      task = std::move(tasks_.front());
+      tasks_.pop_front();
+    }
+    task();
+    return true;
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Task> tasks_;
+  std::multimap<double, Task> timers_; // by when they are due
+  double now_ = 0;
+};
+
+// Work that is done when the loop runs, in order.
+class LoopWorkers : public Workers {
+ public:
+  explicit LoopWorkers(Loop& loop) : loop_(loop) {}
+
+  bool post(Task task) override {
+    if (refuse) {
+      return false;
+    }
+    loop_.post(std::move(task));
+    return true;
+  }
+
+  bool refuse = false; // as if too much waited
+
+ private:
+  Loop& loop_;
+};
+
+// Work that is done by threads. What was taken is done before it is destroyed.
+class ThreadWorkers : public Workers {
+ public:
+  explicit ThreadWorkers(int threads) {
+    for (int i = 0; i < threads; ++i) {
+      threads_.emplace_back([this] { work(); });
+    }
+  }
+  ~ThreadWorkers() override {
+    {
+      std::lock_guard lock(mutex_);
+      closed_ = true;
+      changed_.notify_all();
+    }
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+
+  bool post(Task task) override {
+    std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+    changed_.notify_all();
+    return true;
+  }
+
+ private:
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return closed_ || !tasks_.empty(); });
+      if (tasks_.empty()) {
+        return;
+      }
+      Task task = std::move(tasks_.front());
+      tasks_.pop_front();
+      lock.unlock();
+      task();
+      task = nullptr; // what it holds goes without the lock
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Task> tasks_;
+  bool closed_ = false;
+  std::vector<std::thread> threads_;
+};
+
+} // namespace mlx_flash::server
