@@ -1,0 +1,119 @@
+#include "server/conversation.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "server/api_error.h"
+#include "server/fields.h"
+
+namespace mlx_flash::server {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+// Templates write arguments themselves, each in its model's form, so they need
+// the object, not its text.
+Json object_of(
+    const std::string& text,
+    const std::string& field,
+    const Json& when_empty) {
+  if (text.empty()) {
+    return when_empty;
+  }
+  try {
+    return parse_body(text, JsonLimits{});
+  } catch (const ApiError& error) {
+    std::string why = error.what();
+    const std::string body = "the body";
+    if (why.compare(0, body.size(), body) == 0) {
+      why = field + why.substr(body.size());
+    }
+    throw invalid_field(field, why);
+  }
+}
+
+Json calls_of(const ChatMessage& message, const std::string& name) {
+  Json calls = Json::array();
+  for (size_t i = 0; i < message.tool_calls.size(); ++i) {
+    const ToolCall& call = message.tool_calls[i];
+    const std::string field =
+        fmt::format("{}.tool_calls[{}].function.arguments", name, i);
+    calls.push_back(
+        {{"id", call.id},
+         {"type", "function"},
+         {"function",
+          {{"name", call.name},
+           {"arguments", object_of(call.arguments, field, Json::object())}}}});
+  }
+  return calls;
+}
+
+// What is empty is left out, as clients leave it out, but for the content:
+// templates look into that without asking whether there is any.
+Json message_of(const ChatMessage& message, const std::string& name) {
+  Json result{{"role", message.role}, {"content", message.content}};
+  const auto set = [&](const char* field, const std::string& value) {
+    if (!value.empty()) {
+      result[field] = value;
+    }
+  };
+  set("reasoning_content", message.reasoning);
+  if (!message.tool_calls.empty()) {
+    result["tool_calls"] = calls_of(message, name);
+  }
+  set("tool_call_id", message.tool_call_id);
+  set("name", message.name);
+  return result;
+}
+
+Json tool_of(const Tool& tool, const std::string& name) {
+  const Json any{{"type", "object"}, {"properties", Json::object()}};
+  Json function{{"name", tool.name}};
+  if (!tool.description.empty()) {
+    function["description"] = tool.description;
+  }
+  function["parameters"] =
+      object_of(tool.parameters, name + ".function.parameters", any);
+  return {{"type", "function"}, {"function", std::move(function)}};
+}
+
+void add_template_values(Json& context, const std::string& text) {
+  const char* field = "chat_template_kwargs";
+  const Json values = object_of(text, field, Json::object());
+  for (const auto& [name, value] : values.items()) {
+    if (name == "messages" || name == "tools") {
+      const std::string path = fmt::format("{}.{}", field, name);
+      throw invalid_field(
+          path, path + " is the conversation's own; leave it out");
+    }
+    context[name] = value;
+  }
+}
+
+} // namespace
+
+std::string template_context(const Conversation& conversation) {
+  Json context{{"messages", Json::array()}};
+  for (size_t i = 0; i < conversation.messages.size(); ++i) {
+    context["messages"].push_back(
+        message_of(conversation.messages[i], fmt::format("messages[{}]", i)));
+  }
+  for (size_t i = 0; i < conversation.tools.size(); ++i) {
+    context["tools"].push_back(
+        tool_of(conversation.tools[i], fmt::format("tools[{}]", i)));
+  }
+  context["add_generation_prompt"] = true;
+  if (conversation.thinking) {
+    context["enable_thinking"] = *conversation.thinking;
+  }
+  add_template_values(context, conversation.template_values);
+  try {
+    return context.dump();
+  } catch (const Json::exception&) {
+    throw invalid_field("messages", "messages must be valid UTF-8");
+  }
+}
+
+} // namespace mlx_flash::server
