@@ -1,0 +1,327 @@
+#include "server/api/openai_responses_request.h"
+
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "server/api_error.h"
+
+using namespace mlx_flash;
+using namespace mlx_flash::server;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+ResponseStore& no_store() {
+  static ResponseStore store(0, 0);
+  return store;
+}
+
+ResponseRequest read(
+    const std::string& body,
+    ResponseStore& store = no_store(),
+    const ServerLimits& limits = {}) {
+  return read_response_request(Json::parse(body), limits, store);
+}
+
+// With an input.
+ResponseRequest with(const std::string& fields) {
+  return read(R"({"input": "Hi", )" + fields + "}");
+}
+
+std::string refusal(
+    const std::string& body,
+    ResponseStore& store = no_store(),
+    const ServerLimits& limits = {}) {
+  try {
+    read(body, store, limits);
+  } catch (const ApiError& error) {
+    CHECK(error.kind() == ApiErrorKind::invalid_request);
+    return error.param;
+  }
+  return "(none)";
+}
+
+std::string refusal_with(const std::string& fields) {
+  return refusal(R"({"input": "Hi", )" + fields + "}");
+}
+
+const Conversation& conversation(const ResponseRequest& request) {
+  return std::get<Conversation>(request.job.prompt);
+}
+
+std::string words(const ResponseRequest& request) {
+  std::string text;
+  for (const ChatMessage& each : conversation(request).messages) {
+    text += (text.empty() ? "" : " ") + each.role + ":" + each.content;
+  }
+  return text;
+}
+
+} // namespace
+
+TEST_CASE("response request: an input is a string or items") {
+  CHECK(words(read(R"({"input": "Hi"})")) == "user:Hi");
+  const ResponseRequest items = read(
+      R"({"model": "m", "instructions": "Be brief.", "input": [
+          {"role": "user", "content": "Hi"},
+          {"role": "assistant", "content": "Hello"}]})");
+  CHECK(words(items) == "system:Be brief. user:Hi assistant:Hello");
+  CHECK(items.job.model == "m");
+  CHECK(items.input.size() == 2); // instructions are no item
+  CHECK((*items.echo)["instructions"] == "Be brief.");
+  CHECK((*read(R"({"input": "Hi"})").echo)["instructions"].is_null());
+
+  CHECK(refusal("{}") == "input");
+  CHECK(refusal(R"({"input": []})") == "input");
+  CHECK(refusal(R"({"input": 3})") == "input");
+  CHECK(refusal(R"({"input": [3]})") == "input[0]");
+  CHECK(
+      refusal(R"({"input": [{"role": "user", "content": "a"},
+                            {"role": "user", "content": [{}]}]})") ==
+      "input[1].content[0].type");
+}
+
+TEST_CASE("response request: one that has what OpenAI's clients send") {
+  const ResponseRequest request = read(R"({
+    "model": "gpt-test", "input": [{"type": "message", "role": "user",
+      "content": [{"type": "input_text", "text": "Hi"}]}],
+    "instructions": "Be brief.", "tools": [], "tool_choice": "auto",
+    "parallel_tool_calls": false, "reasoning": {"effort": "high",
+    "summary": "auto"}, "store": false, "stream": true,
+    "include": ["reasoning.encrypted_content"], "service_tier": "auto",
+    "prompt_cache_key": "key", "text": {"verbosity": "medium"},
+    "client_metadata": {"x-codex-installation-id": "id"}})");
+  CHECK(request.stream);
+  CHECK_FALSE(request.store);
+  CHECK_FALSE(request.job.tool_choice.parallel);
+  CHECK((*request.echo)["prompt_cache_key"] == "key");
+}
+
+TEST_CASE("response request: sampling is what the request says of it") {
+  const ResponseRequest plain = with(R"("store": true)");
+  CHECK_FALSE(plain.job.sampling.temperature);
+  CHECK((*plain.echo)["temperature"].is_null());
+  const ResponseRequest request =
+      with(R"("temperature": 0.5, "top_p": 0.75, "seed": 7)");
+  CHECK(request.job.sampling.temperature == 0.5);
+  CHECK(request.job.sampling.top_p == 0.75);
+  CHECK(request.job.sampling.seed == 7);
+  CHECK((*request.echo)["temperature"] == 0.5);
+  CHECK((*request.echo)["top_p"] == 0.75);
+  CHECK(refusal_with(R"("temperature": 2.5)") == "temperature");
+  CHECK(refusal_with(R"("top_p": -1)") == "top_p");
+}
+
+TEST_CASE("response request: lengths have bounds") {
+  CHECK(with(R"("max_output_tokens": 1)").job.max_tokens == 1);
+  CHECK((*with(R"("max_output_tokens": 20)").echo)["max_output_tokens"] == 20);
+  CHECK_FALSE(with(R"("max_output_tokens": null)").job.max_tokens);
+  CHECK(refusal_with(R"("max_output_tokens": 0)") == "max_output_tokens");
+  CHECK(
+      refusal_with(R"("max_output_tokens": 99999999999)") ==
+      "max_output_tokens");
+  CHECK((*with(R"("max_tool_calls": 3)").echo)["max_tool_calls"] == 3);
+}
+
+TEST_CASE("response request: log-probabilities by either field") {
+  CHECK_FALSE(with(R"("store": true)").job.logprobs);
+  const ResponseRequest included =
+      with(R"("include": ["message.output_text.logprobs"])");
+  CHECK(included.job.logprobs);
+  CHECK(included.job.top_logprobs == 0);
+  const ResponseRequest top = with(R"("top_logprobs": 20)");
+  CHECK(top.job.logprobs);
+  CHECK(top.job.top_logprobs == 20);
+  CHECK((*top.echo)["top_logprobs"] == 20);
+  CHECK_FALSE(with(R"("top_logprobs": 0)").job.logprobs);
+  CHECK(refusal_with(R"("top_logprobs": 21)") == "top_logprobs");
+  CHECK(refusal_with(R"("include": ["everything"])") == "include");
+  CHECK(refusal_with(R"("include": [3])") == "include");
+  CHECK(refusal_with(R"("include": [null])") == "include");
+}
+
+TEST_CASE("response request: the form of the text") {
+  const auto format = [](const std::string& text) {
+    return with(R"("text": {"format": )" + text + "}");
+  };
+  CHECK(
+      format(R"({"type": "text"})").job.constraint.kind ==
+      Constraint::Kind::none);
+  const ResponseRequest object = format(R"({"type": "json_object"})");
+  CHECK(object.job.constraint.kind == Constraint::Kind::json_schema);
+  CHECK(object.job.constraint.source == R"({"type":"object"})");
+  const ResponseRequest schema = format(
+      R"({"type": "json_schema", "name": "n", "strict": true,
+          "description": "d", "schema": {"type": "string"}})");
+  CHECK(schema.job.constraint.source == R"({"type":"string"})");
+  CHECK(schema.job.constraint_field == "text.format");
+  CHECK(
+      (*schema.echo)["text"]["format"] ==
+      Json::parse(R"({"type": "json_schema", "name": "n", "description": "d",
+                      "schema": {"type": "string"}, "strict": true})"));
+  CHECK((*with(R"("text": {})").echo)["text"]["format"]["type"] == "text");
+
+  const auto refused = [](const std::string& text) {
+    return refusal_with(R"("text": )" + text);
+  };
+  CHECK(refused(R"({"format": {}})") == "text.format.type");
+  CHECK(refused(R"({"format": {"type": "xml"}})") == "text.format.type");
+  CHECK(
+      refused(R"({"format": {"type": "json_schema", "name": "n"}})") ==
+      "text.format.schema");
+  CHECK(
+      refused(R"({"format": {"type": "json_schema", "schema": {}}})") ==
+      "text.format.name");
+  CHECK(
+      refused(R"({"format": {"type": "text", "schema": {}}})") ==
+      "text.format.schema");
+  CHECK(
+      refused(R"({"format": {"type": "json_schema", "name": "n",
+                             "schema": {"x-guidance": {}}}})") ==
+      "text.format.schema.x-guidance");
+  CHECK(refused(R"({"verbosity": "low"})") == "text.verbosity");
+  CHECK(refused(R"({"verbosity": "medium"})") == "(none)");
+
+  ServerLimits limits;
+  limits.schema_bytes = 10;
+  CHECK(
+      refusal(
+          R"({"input": "Hi", "text": {"format": {"type": "json_schema",
+              "name": "n", "schema": {"type": "string"}}}})",
+          no_store(),
+          limits) == "text.format.schema");
+}
+
+TEST_CASE("response request: effort says whether the model thinks") {
+  const auto thinking = [](const std::string& effort) {
+    return conversation(with(R"("reasoning": {"effort": )" + effort + "}"))
+        .thinking;
+  };
+  CHECK(thinking("\"none\"") == false);
+  CHECK(thinking("\"minimal\"") == false);
+  CHECK(thinking("\"low\"") == true);
+  CHECK(thinking("\"xhigh\"") == true);
+  CHECK_FALSE(thinking("null"));
+  const ResponseRequest high = with(R"("reasoning": {"effort": "high"})");
+  CHECK(conversation(high).template_values == R"({"reasoning_effort":"high"})");
+  CHECK((*high.echo)["reasoning"]["effort"] == "high");
+  CHECK(
+      refusal_with(R"("reasoning": {"effort": "some"})") == "reasoning.effort");
+  CHECK(
+      refusal_with(R"("reasoning": {"summary": "x"})") == "reasoning.summary");
+  CHECK(
+      refusal_with(R"("reasoning": {"context": "all_turns"})") ==
+      "reasoning.context");
+  CHECK(refusal_with(R"("reasoning": {"mode": "pro"})") == "reasoning.mode");
+  CHECK(refusal_with(R"("reasoning": {"tokens": 1})") == "reasoning.tokens");
+}
+
+TEST_CASE("response request: metadata come back and have bounds") {
+  CHECK((*with(R"("metadata": {"a": "b"})").echo)["metadata"]["a"] == "b");
+  CHECK((*with(R"("metadata": null)").echo)["metadata"] == Json::object());
+  CHECK(refusal_with(R"("metadata": {"a": 1})") == "metadata.a");
+  CHECK(refusal_with(R"("metadata": {"a": null})") == "metadata.a");
+  CHECK(
+      refusal_with(R"("metadata": {"a": ")" + std::string(513, 'x') + "\"}") ==
+      "metadata.a");
+  CHECK(
+      refusal_with(R"("metadata": {")" + std::string(65, 'x') + R"(": ""})") ==
+      "metadata");
+  Json many;
+  for (int i = 0; i < 17; ++i) {
+    many[std::to_string(i)] = "x";
+  }
+  CHECK(refusal_with("\"metadata\": " + many.dump()) == "metadata");
+}
+
+TEST_CASE("response request: what cannot be had is refused by its name") {
+  CHECK(refusal_with(R"("background": true)") == "background");
+  CHECK(refusal_with(R"("background": false)") == "(none)");
+  CHECK(refusal_with(R"("conversation": "conv_1")") == "conversation");
+  CHECK(refusal_with(R"("prompt": {"id": "pmpt_1"})") == "prompt");
+  CHECK(refusal_with(R"("truncation": "auto")") == "truncation");
+  CHECK(refusal_with(R"("truncation": "disabled")") == "(none)");
+  CHECK(
+      refusal_with(R"("context_management": [{"type": "compaction"}])") ==
+      "context_management");
+  CHECK(refusal_with(R"("moderation": {"model": "m"})") == "moderation");
+  CHECK(refusal_with(R"("messages": [])") == "messages");
+  CHECK(refusal_with(R"("max_tokens": 3)") == "max_tokens");
+  CHECK(refusal_with(R"("n": 2)") == "n");
+  CHECK(
+      refusal_with(R"("stream_options": {"include_obfuscation": false})") ==
+      "stream_options");
+  CHECK(
+      refusal_with(
+          R"("stream": true, "stream_options": {"include_usage": true})") ==
+      "stream_options.include_usage");
+  CHECK(
+      refusal_with(
+          R"("stream": true,
+             "stream_options": {"include_obfuscation": false})") == "(none)");
+}
+
+TEST_CASE("response request: harmless fields are accepted") {
+  const ResponseRequest request = with(
+      R"("user": "u", "safety_identifier": "s", "prompt_cache_key": "k",
+         "prompt_cache_retention": "24h", "prompt_cache_options": {},
+         "service_tier": "flex", "client_metadata": {}, "access_programs": [])");
+  CHECK((*request.echo)["user"] == "u");
+  CHECK((*request.echo)["safety_identifier"] == "s");
+  CHECK((*request.echo)["service_tier"] == "default");
+  CHECK_FALSE(with(R"("store": true)").echo->contains("user"));
+}
+
+TEST_CASE("response request: it goes on where an earlier response ended") {
+  ResponseStore store(10, 1u << 20);
+  const auto item = [](const std::string& id, const std::string& json) {
+    return std::make_shared<const StoredItem>(StoredItem{id, json});
+  };
+  const ItemPtr question = item(
+      "msg_1",
+      R"({"id":"msg_1","type":"message","role":"user",)"
+      R"("content":[{"type":"input_text","text":"2+2?"}]})");
+  const ItemPtr answer = item(
+      "msg_2",
+      R"({"id":"msg_2","type":"message","role":"assistant",)"
+      R"("content":[{"type":"output_text","text":"4"}]})");
+  store.put({"resp_1", "{}", {question}, {answer}});
+
+  const ResponseRequest next = read(
+      R"({"previous_response_id": "resp_1", "input": "And 3+3?",
+          "instructions": "New."})",
+      store);
+  CHECK(words(next) == "system:New. user:2+2? assistant:4 user:And 3+3?");
+  REQUIRE(next.input.size() == 3);
+  CHECK(next.input[0] == question); // no copies
+  CHECK(next.input[1] == answer);
+  CHECK((*next.echo)["previous_response_id"] == "resp_1");
+
+  const ResponseRequest reference = read(
+      R"({"input": [{"role": "user", "content": "2+2?"},
+                    {"type": "item_reference", "id": "msg_2"}]})",
+      store);
+  CHECK(words(reference) == "user:2+2? assistant:4");
+  CHECK(reference.input[1] == answer);
+
+  CHECK(
+      refusal(
+          R"({"input": [{"type": "item_reference", "id": "msg_9"}]})", store) ==
+      "input[0].id");
+  try {
+    read(R"({"previous_response_id": "resp_9", "input": "Hi"})", store);
+    FAIL("was accepted");
+  } catch (const ApiError& error) {
+    CHECK(error.param == "previous_response_id");
+    CHECK(error.code == "previous_response_not_found");
+  }
+
+  ServerLimits limits;
+  limits.messages = 2;
+  CHECK(
+      refusal(
+          R"({"previous_response_id": "resp_1", "input": "x"})",
+          store,
+          limits) == "input");
+}
