@@ -27,6 +27,7 @@ class Command {
 };
 
 std::unique_ptr<Command> make_run_command();
+std::unique_ptr<Command> make_serve_command();
 std::unique_ptr<Command> make_score_command();
 std::unique_ptr<Command> make_plan_command();
 std::unique_ptr<Command> make_tokenize_command();

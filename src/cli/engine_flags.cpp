@@ -63,7 +63,8 @@ void EngineFlags::declare_plan(Flags& flags, const char* default_context) {
       "Of activations, keys and values (default: int8)");
 }
 
-void EngineFlags::declare_all(Flags& flags) {
+void EngineFlags::declare_all(Flags& flags, const char* log_level) {
+  usual_log_level_ = log_level;
   declare_plan(flags, "what is needed");
   flags.choice(
       "--reader",
@@ -89,7 +90,16 @@ void EngineFlags::declare_all(Flags& flags) {
       "--log-level",
       log_level_,
       {"error", "warn", "info", "debug"},
-      "Events to report (default: warn)");
+      fmt::format("Events to report (default: {})", log_level).c_str());
+}
+
+void EngineFlags::set_model(const std::optional<std::string>& model) {
+  if (model && model_) {
+    fail(
+        ErrorCode::invalid_argument,
+        "[flags] a MODEL and --model are both given; leave one out");
+  }
+  model_ = model ? model : model_;
 }
 
 const std::string& EngineFlags::model() const {
@@ -108,7 +118,8 @@ EngineOptions EngineFlags::options(uint64_t context_tokens) const {
         "[flags] --resident keeps every expert in memory; --slots cannot "
         "limit them");
   }
-  log::set_level(log_level_ ? log_level_->c_str() : quiet_ ? "error" : "warn");
+  log::set_level(
+      log_level_.value_or(quiet_ ? "error" : usual_log_level_).c_str());
   EngineOptions options;
   options.model = model();
   options.memory = memory_.value_or("");

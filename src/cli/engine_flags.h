@@ -17,14 +17,18 @@ class EngineFlags {
   void declare_threads(Flags& flags);
   // What else decides the plan, the two above included.
   void declare_plan(Flags& flags, const char* default_context);
-  // All of them, with what matters only when a model runs.
-  void declare_all(Flags& flags);
+  // All of them, with what matters only when a model runs. `log_level` is what
+  // is reported unless the flags say otherwise.
+  void declare_all(Flags& flags, const char* log_level = "warn");
 
   // `context_tokens` is what the command needs when --ctx does not say (0:
   // the engine's choice). Throws Error(invalid_argument) without a MODEL and
   // for flags that contradict each other. Sets the log level.
   EngineOptions options(uint64_t context_tokens) const;
 
+  // Of a command that knows MODEL by another flag too. Throws
+  // Error(invalid_argument) if both are given.
+  void set_model(const std::optional<std::string>& model);
   // Throws as options() without a MODEL.
   const std::string& model() const;
   bool quiet() const {
@@ -44,6 +48,7 @@ class EngineFlags {
   std::optional<uint64_t> prefill_chunk_;
   std::optional<std::string> checksums_;
   std::optional<std::string> log_level_;
+  std::string usual_log_level_ = "warn";
   bool resident_ = false;
   bool quiet_ = false;
 };

@@ -189,6 +189,31 @@ void Flags::text(
   });
 }
 
+void Flags::pair(
+    const char* names,
+    std::optional<std::pair<std::string, std::string>>& values,
+    const char* placeholders,
+    const char* help) {
+  const std::string name = first_name(names);
+  const auto take = [&values, name](const CLI::results_t& both) {
+    if (both.size() != 2) {
+      fail(
+          ErrorCode::invalid_argument,
+          "[flags] {} takes two values, once, and not {}",
+          name,
+          both.size());
+    }
+    values = {both[0], both[1]};
+    return true;
+  };
+  impl_->app.add_option(names, take, help)
+      ->type_name(placeholders)
+      ->type_size(2)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(impl_->group);
+}
+
 void Flags::texts(
     const char* names,
     std::vector<std::string>& values,

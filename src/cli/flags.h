@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mlx_flash::cli {
@@ -38,6 +39,12 @@ class Flags {
       const char* names,
       std::vector<std::string>& values,
       const char* placeholder,
+      const char* help);
+  // Two values, one after the other.
+  void pair(
+      const char* names,
+      std::optional<std::pair<std::string, std::string>>& values,
+      const char* placeholders,
       const char* help);
   // One of `choices`.
   void choice(

@@ -40,7 +40,13 @@ void handle_signals(void (*handler)(int)) {
 
 } // namespace
 
-Interrupts::Interrupts() {
+void end_program() {
+  StatusLine::restore_terminal();
+  std::_Exit(kExitCancelled);
+}
+
+Interrupts::Interrupts(Repeat repeat)
+    : most_handled_(repeat == Repeat::to_handler ? 2 : 1) {
   if (::pipe(pipe_ends) != 0) {
     fail(
         ErrorCode::internal,
@@ -80,11 +86,10 @@ void Interrupts::watch() {
       return;
     }
     std::lock_guard lock(mutex_);
-    if (interrupted_ || !handler_) {
-      StatusLine::restore_terminal();
-      std::_Exit(kExitCancelled);
+    if (handled_ == most_handled_ || !handler_) {
+      end_program();
     }
-    interrupted_ = true;
+    ++handled_;
     handler_();
   }
 }

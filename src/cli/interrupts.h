@@ -1,6 +1,8 @@
 // Control-C and SIGTERM during long work. The first one calls the handler
 // that is there, which ends the work in good order; without a handler, and at
-// the second one, the program ends at once with exit code 130.
+// the second one, the program ends at once with exit code 130. A handler that
+// wants to hear of the second one too ends the program itself; the third one
+// does in any case.
 //
 // Thread rule: one object at a time, used by one thread. The handler is
 // called on a thread of its own.
@@ -12,9 +14,14 @@
 
 namespace mlx_flash::cli {
 
+// At once, with exit code 130, whatever is going on.
+[[noreturn]] void end_program();
+
 class Interrupts {
  public:
-  Interrupts();
+  // What the second one does.
+  enum class Repeat { ends_program, to_handler };
+  explicit Interrupts(Repeat repeat = Repeat::ends_program);
   ~Interrupts(); // signals end the program again
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
@@ -43,7 +50,8 @@ class Interrupts {
 
   std::mutex mutex_;
   std::function<void()> handler_;
-  bool interrupted_ = false; // of the watcher
+  const int most_handled_;
+  int handled_ = 0; // of the watcher
   std::thread watcher_;
 };
 

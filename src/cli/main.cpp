@@ -24,6 +24,7 @@ namespace {
 std::vector<std::unique_ptr<Command>> make_commands() {
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(make_run_command());
+  commands.push_back(make_serve_command());
   commands.push_back(make_score_command());
   commands.push_back(make_plan_command());
   commands.push_back(make_tokenize_command());
@@ -87,6 +88,12 @@ int dispatch(std::vector<std::string> arguments) {
   if (arguments[0] == "help" && arguments.size() > 1) {
     std::swap(arguments[0], arguments[1]); // help run: run --help
     arguments[1] = "--help";
+  }
+  // Without a command but with flags of a server, it is one.
+  const bool serves = arguments[0].starts_with("--model") ||
+      arguments[0].starts_with("--port") || arguments[0].starts_with("--host");
+  if (serves) {
+    arguments.insert(arguments.begin(), "serve");
   }
   const std::string name = arguments[0];
   if (name == "--help" || name == "-h" || name == "help") {

@@ -81,7 +81,7 @@ class WrongFlags(Usage):
     def test_unknown_names_suggest_the_nearest(self):
         self.check_error(flash("rnu"), USAGE, "'rnu'", "'run'")
         self.check_error(flash("verfy", MODEL), USAGE, "'verify'")
-        self.check_error(flash("serve"), USAGE, "'serve'")
+        self.check_error(flash("sevre"), USAGE, "'sevre'", "'serve'")
         self.check_error(flash("--verison"), USAGE, "'--version'")
         self.check_error(
             flash("run", MODEL, "x", "--max-token", "5"), USAGE, "'--max-tokens'"
