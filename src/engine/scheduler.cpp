@@ -429,7 +429,7 @@ bool Scheduler::add_part(
 }
 
 void Scheduler::run(const ops::Batch& batch, const std::vector<Part>& parts) {
-  setup_.experts->begin_step(batch.rows());
+  setup_.experts->begin_step(batch.longest());
   advanced_ = false;
   take_results(
       parts, setup_.model->forward(batch, *setup_.cache, *setup_.experts, [&] {

@@ -45,8 +45,8 @@ void StreamedExperts::populate_ahead() {
   }
 }
 
-void StreamedExperts::begin_step(int rows) {
-  bank_.begin_step(static_cast<uint32_t>(rows));
+void StreamedExperts::begin_step(int tokens) {
+  bank_.begin_step(static_cast<uint32_t>(tokens));
 }
 
 // Starts as many of the missing experts as there are slots for.

@@ -37,7 +37,7 @@ class StreamedExperts : public ExpertSource {
       PagePopulator& populator);
   ~StreamedExperts() override = default;
 
-  void begin_step(int rows) override;
+  void begin_step(int tokens) override;
 
  protected:
   // A lookup of one layer's experts that came with `rows` rows each.

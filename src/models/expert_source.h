@@ -13,8 +13,8 @@ class ExpertSource {
  public:
   virtual ~ExpertSource() = default;
 
-  // A step over `rows` rows begins.
-  virtual void begin_step(int rows) = 0;
+  // A step begins: so many successive tokens of its longest sequence.
+  virtual void begin_step(int tokens) = 0;
 
   // x [rows, hidden] through the experts that the router chose in `layer`,
   // added up with its weights: [rows, hidden]. Throws Error(io) when an expert

@@ -2,6 +2,7 @@
 // decoding together are the same thing with other row counts.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -22,6 +23,15 @@ struct Batch {
 
   int rows() const {
     return static_cast<int>(tokens.size());
+  }
+
+  // The rows of the longest segment.
+  int longest() const {
+    int most = 0;
+    for (const Segment& segment : segments) {
+      most = std::max(most, segment.rows);
+    }
+    return most;
   }
 
   // Adds `tokens` of `sequence`, which is `start` tokens long.

@@ -33,17 +33,17 @@ Efd::Efd(const PolicyShape& shape)
       slots_(shape.slots),
       least_(shape.layers + 1) {}
 
-void Efd::begin_step(uint32_t rows) {
-  MLX_FLASH_DCHECK(rows > 0);
+void Efd::begin_step(uint32_t tokens) {
+  MLX_FLASH_DCHECK(tokens > 0);
   ++step_;
-  tokens_ += rows;
+  tokens_ += tokens;
   if (tokens_ - base_tokens_ >= kRebaseHalfLives * kHalfLifeTokens) {
     rebase();
   }
   growth_ = std::exp2(half_lives(tokens_ - base_tokens_));
-  // One use at each of `rows` successive tokens would count as the sum of
-  // 2^(-i / half life) over i < rows; a row's use is its share of that.
-  use_weight_ = (1 - std::exp2(-half_lives(rows))) / kFade / rows;
+  // One use at each of `tokens` successive tokens would count as the sum of
+  // 2^(-i / half life) over i < tokens; a row's use is its share of that.
+  use_weight_ = (1 - std::exp2(-half_lives(tokens))) / kFade / tokens;
 }
 
 void Efd::on_use(ExpertKey key, uint32_t rows) {

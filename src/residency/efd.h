@@ -3,7 +3,8 @@
 // expert's uses for independent events of a slowly changing rate.
 //
 // A count of the uses of every expert, resident or not, halves every
-// kHalfLifeTokens tokens. The probability that a token uses the expert is
+// kHalfLifeTokens tokens. The probability that the next token uses the expert
+// is
 //
 //   p = 0.98 * (1 - 2^(-1/half_life)) * count + 0.02 * k / E
 //
@@ -14,9 +15,12 @@
 // probability p each time round. On average that makes d + L * (1/p - 1)
 // layers until its next use; the largest leaves.
 //
-// A step of several rows is that many tokens: `m` uses in a step of R rows
-// count as if spread evenly over R tokens. So after a long prompt the counts
-// still tell popular experts from the others.
+// A step whose longest sequence has R rows is R tokens: its `m` uses count as
+// if spread evenly over these. So after a long prompt the counts still tell
+// popular experts from the others. Sequences side by side are one and the same
+// time, and p is then how often a step uses the expert, which may be more than
+// once: were each row a moment of its own, the counts would be as noisy as with
+// one user and forget the users' texts the sooner the more of them there are.
 //
 // Experts that the running layer asked for in this step leave only when there
 // is no other: some of them may not have been computed yet.
@@ -39,7 +43,7 @@ class Efd : public EvictionPolicy {
   std::string_view name() const override {
     return "efd";
   }
-  void begin_step(uint32_t rows) override;
+  void begin_step(uint32_t tokens) override;
   void on_use(ExpertKey key, uint32_t rows) override;
   void on_insert(ExpertKey key, uint32_t slot) override;
   void on_remove(ExpertKey key, uint32_t slot) override;

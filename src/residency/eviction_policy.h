@@ -31,11 +31,13 @@ class EvictionPolicy {
 
   virtual std::string_view name() const = 0;
 
-  // A step over `rows` tokens begins.
-  virtual void begin_step(uint32_t rows) = 0;
+  // A step begins: so many successive tokens of its longest sequence. Users
+  // who decode together take one step a token, however many they are.
+  virtual void begin_step(uint32_t tokens) = 0;
 
   // The running layer asks for `key`, resident or not, on behalf of `rows`
-  // of the step's tokens. Layers come in ascending order within a step.
+  // of the step, of all sequences. Layers come in ascending order within a
+  // step.
   virtual void on_use(ExpertKey key, uint32_t rows) = 0;
 
   // `key` now lives in `slot` (it is being read into it), or has left it.

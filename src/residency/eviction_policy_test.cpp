@@ -29,7 +29,7 @@ struct Place {
 class Model {
  public:
   virtual ~Model() = default;
-  virtual void begin_step(uint32_t rows) = 0;
+  virtual void begin_step(uint32_t tokens) = 0;
   virtual void on_use(ExpertKey key, uint32_t rows) = 0;
   virtual void on_insert(ExpertKey key) = 0;
   virtual double eagerness(ExpertKey key) const = 0;
@@ -57,9 +57,9 @@ class EfdModel : public Model {
  public:
   explicit EfdModel(PolicyShape shape) : shape_(shape) {}
 
-  void begin_step(uint32_t rows) override {
-    now_ += rows;
-    rows_ = rows;
+  void begin_step(uint32_t tokens) override {
+    now_ += tokens;
+    tokens_ = tokens;
     layer_used_.clear();
   }
   void on_use(ExpertKey key, uint32_t rows) override {
@@ -69,8 +69,8 @@ class EfdModel : public Model {
     layer_ = key.layer;
     layer_used_.insert(key);
     double weight = 0;
-    for (uint32_t i = 0; i < rows_; ++i) {
-      weight += std::exp2(-(i / 16.0)) * rows / rows_;
+    for (uint32_t i = 0; i < tokens_; ++i) {
+      weight += std::exp2(-(i / 16.0)) * rows / tokens_;
     }
     uses_[key].push_back({now_, weight});
   }
@@ -102,7 +102,7 @@ class EfdModel : public Model {
   };
   const PolicyShape shape_;
   double now_ = 0;
-  uint32_t rows_ = 1;
+  uint32_t tokens_ = 1;
   int layer_ = 0;
   std::set<ExpertKey> layer_used_;
   std::map<ExpertKey, std::vector<Use>> uses_;
@@ -127,14 +127,15 @@ class Harness {
       // Mostly decode, some prompts, and now and then one so long that the
       // past is forgotten.
       const uint64_t kind = rng_.below(20);
-      const auto rows = static_cast<uint32_t>(
+      const auto tokens = static_cast<uint32_t>(
           kind < 16       ? 1
               : kind < 19 ? 2 + rng_.below(50)
                           : 9000);
-      policy_.begin_step(rows);
-      model_.begin_step(rows);
+      const auto others = static_cast<uint32_t>(rng_.below(4)); // decode beside
+      policy_.begin_step(tokens);
+      model_.begin_step(tokens);
       for (uint16_t layer = 0; layer < shape_.layers; ++layer) {
-        run_layer(layer, rows);
+        run_layer(layer, tokens + others);
       }
     }
     return victims_;

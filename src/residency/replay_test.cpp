@@ -18,8 +18,9 @@ namespace {
 // How many rows of a step chose each expert, by layer.
 using LayerUses = std::map<uint16_t, uint32_t>;
 struct Step {
-  uint32_t rows = 1;
+  uint32_t tokens = 1; // of the longest sequence
   std::vector<LayerUses> layers;
+  bool decodes = true;
 };
 struct RoutingTrace {
   uint32_t layers = 0;
@@ -28,7 +29,7 @@ struct RoutingTrace {
   std::vector<Step> steps;
 };
 
-// The hit rate of steps with one row; a longer step only warms the bank.
+// The hit rate of decoding; a prompt only warms the bank.
 double replay(const RoutingTrace& trace, const char* policy_name, double part) {
   const auto slots = static_cast<uint32_t>(trace.layers * trace.experts * part);
   const auto policy = make_policy(
@@ -41,7 +42,7 @@ double replay(const RoutingTrace& trace, const char* policy_name, double part) {
   for (const Step& step : trace.steps) {
     const uint64_t hits_before = bank.hits();
     const uint64_t misses_before = bank.misses();
-    bank.begin_step(step.rows);
+    bank.begin_step(step.tokens);
     for (uint16_t layer = 0; layer < trace.layers; ++layer) {
       std::vector<SlotBank::Lease> leases;
       std::vector<ExpertKey> misses;
@@ -63,7 +64,7 @@ double replay(const RoutingTrace& trace, const char* policy_name, double part) {
         leases.push_back(std::move(*filling).commit());
       }
     }
-    if (step.rows == 1) {
+    if (step.decodes) {
       hits += bank.hits() - hits_before;
       lookups += bank.hits() + bank.misses() - hits_before - misses_before;
     }
@@ -90,10 +91,10 @@ RoutingTrace load_trace(const std::string& name) {
     }
     const bool prompt = word == "p";
     if (!prompt || trace.steps.empty()) {
-      trace.steps.push_back({0, std::vector<LayerUses>(trace.layers)});
+      trace.steps.push_back({0, std::vector<LayerUses>(trace.layers), !prompt});
     }
     Step& step = trace.steps.back();
-    ++step.rows;
+    ++step.tokens;
     for (uint32_t layer = 0; words >> word; ++layer) {
       for (size_t i = 0; i + 1 < word.size(); i += 2) {
         const int expert = std::stoi(word.substr(i, 2), nullptr, 16);
@@ -105,10 +106,35 @@ RoutingTrace load_trace(const std::string& name) {
   return trace;
 }
 
+// The trace cut into as many pieces, each a user's, who decode side by side.
+// Without `as_one`, policies are told that each row is a moment of its own.
+RoutingTrace
+side_by_side(const RoutingTrace& trace, size_t users, bool as_one) {
+  RoutingTrace result = {
+      trace.layers, trace.experts, trace.experts_per_token, {}};
+  const size_t length = (trace.steps.size() - 1) / users;
+  for (size_t s = 0; s < length; ++s) {
+    Step step = {
+        as_one ? 1 : static_cast<uint32_t>(users),
+        std::vector<LayerUses>(trace.layers),
+        true};
+    for (size_t user = 0; user < users; ++user) {
+      const Step& from = trace.steps[1 + user * length + s];
+      for (uint32_t layer = 0; layer < trace.layers; ++layer) {
+        for (const auto& [expert, rows] : from.layers[layer]) {
+          step.layers[layer][expert] += rows;
+        }
+      }
+    }
+    result.steps.push_back(std::move(step));
+  }
+  return result;
+}
+
 // Each token uses the same k experts of each layer.
 RoutingTrace cyclic_trace(uint32_t layers, uint32_t experts, uint32_t k) {
   RoutingTrace trace = {layers, experts, k, {}};
-  Step step = {1, std::vector<LayerUses>(layers)};
+  Step step = {1, std::vector<LayerUses>(layers), true};
   for (uint32_t layer = 0; layer < layers; ++layer) {
     for (uint32_t i = 0; i < k; ++i) {
       step.layers[layer][static_cast<uint16_t>((layer + i) % experts)] = 1;
@@ -144,7 +170,7 @@ TEST_CASE("lru: below one token's cycle it hits nothing, where efd does") {
 TEST_CASE("policies: hit rates on the routing of Qwen3-30B-A3B") {
   const RoutingTrace trace = load_trace("qwen3_30b_a3b.txt");
   REQUIRE(trace.layers * trace.experts == 6144);
-  REQUIRE(trace.steps[0].rows == 28);
+  REQUIRE(trace.steps[0].tokens == 28);
   struct Row {
     double part;
     double lru;
@@ -166,11 +192,28 @@ TEST_CASE("policies: hit rates on the routing of Qwen3-30B-A3B") {
 
 TEST_CASE("policies: hit rates on the routing of gpt-oss-120b") {
   const RoutingTrace trace = load_trace("gpt_oss_120b.txt");
-  REQUIRE(trace.steps[0].rows == 85);
+  REQUIRE(trace.steps[0].tokens == 85);
   for (const double part : {0.125, 0.25}) {
     const double lru = replay(trace, "lru", part);
     const double efd = replay(trace, "efd", part);
     CAPTURE(part);
     CHECK(efd >= lru);
+  }
+}
+
+// One step a token, however many users: were each row a moment of its own, the
+// counts would forget a user's text the sooner the more of them there are.
+TEST_CASE("efd: users who decode together are one and the same time") {
+  const RoutingTrace trace = load_trace("qwen3_30b_a3b.txt");
+  for (const size_t users : {2, 4, 8}) {
+    for (const double part : {0.125, 0.25, 0.375}) {
+      CAPTURE(users);
+      CAPTURE(part);
+      const RoutingTrace together = side_by_side(trace, users, true);
+      const RoutingTrace in_turn = side_by_side(trace, users, false);
+      const double efd = replay(together, "efd", part);
+      CHECK(efd > replay(in_turn, "efd", part));
+      CHECK(efd > replay(together, "lru", part));
+    }
   }
 }

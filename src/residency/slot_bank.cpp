@@ -35,8 +35,8 @@ SlotBank::~SlotBank() {
   MLX_FLASH_DCHECK(pinned_ == 0);
 }
 
-void SlotBank::begin_step(uint32_t rows) {
-  policy_.begin_step(rows);
+void SlotBank::begin_step(uint32_t tokens) {
+  policy_.begin_step(tokens);
 }
 
 std::optional<SlotBank::Lease> SlotBank::try_lease(

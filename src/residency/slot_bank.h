@@ -44,8 +44,8 @@ class SlotBank {
   SlotBank(const SlotBank&) = delete;
   SlotBank& operator=(const SlotBank&) = delete;
 
-  // A step over `rows` tokens begins: tells the policy.
-  void begin_step(uint32_t rows);
+  // A step begins, of so many tokens of its longest sequence: tells the policy.
+  void begin_step(uint32_t tokens);
 
   // Pins `key` if it is resident. Counts a hit or a miss, and one use by
   // `rows` rows. A key may be leased any number of times at once.
