@@ -1,9 +1,11 @@
 // The experts that one token of Qwen3-30B-A3B asks of a layer: 8 of hidden 2048
-// and inner 768, one row each. They are taken in turn out of more memory than
-// caches hold, as decoding takes them. GB/s counts the experts' bytes.
+// and inner 768, one row each, or several where users decode together. They are
+// taken in turn out of more memory than caches hold, as decoding takes them.
+// GB/s counts the experts' bytes.
 #include <benchmark/benchmark.h>
 
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "kernels/bench_support.h"
@@ -46,15 +48,18 @@ std::vector<std::unique_ptr<BenchExpert>> experts_of(
   return experts;
 }
 
-// Arguments: MiB, threads.
+// Arguments: MiB, threads, rows of each expert.
 void bench_experts(benchmark::State& state, const BenchForm& form) {
   const auto experts = experts_of(form, state.range(0) << 20);
   ThreadPool pool(static_cast<int>(state.range(1)));
   Scratch scratch;
   Scratch prepared;
-  const auto x = bench_rows(1, kHidden);
-  std::vector<float> y(kChosen * kHidden);
-  const uint32_t row = 0;
+  const int64_t rows = state.range(2);
+  const auto each = static_cast<size_t>(rows * kHidden);
+  const auto x = bench_rows(rows, kHidden);
+  std::vector<float> y(kChosen * each);
+  std::vector<uint32_t> row(static_cast<size_t>(rows));
+  std::iota(row.begin(), row.end(), 0u);
   const auto precision = Precision::int8;
   size_t next = 0;
   for (auto _ : state) {
@@ -63,14 +68,14 @@ void bench_experts(benchmark::State& state, const BenchForm& form) {
         pool,
         shape,
         precision,
-        {x.data(), kHidden, 1, nullptr},
-        prepared.reserve(expert_inputs_floats(shape, precision, 1)));
+        {x.data(), kHidden, rows, nullptr},
+        prepared.reserve(expert_inputs_floats(shape, precision, rows)));
     ExpertTask tasks[kChosen];
     for (size_t i = 0; i < kChosen; ++i) {
       tasks[i] = {
           experts[next + i]->get(),
-          &row,
-          {y.data() + i * kHidden, kHidden, 1, nullptr}};
+          row.data(),
+          {y.data() + i * each, kHidden, rows, nullptr}};
     }
     next = (next + kChosen) % experts.size();
     expert_mlps(pool, scratch, precision, inputs, tasks);
@@ -82,7 +87,11 @@ void bench_experts(benchmark::State& state, const BenchForm& form) {
 }
 
 void sizes(benchmark::internal::Benchmark* bench) {
-  bench->ArgNames({"MiB", "threads"})->Args({400, 1})->Args({400, 2});
+  bench->ArgNames({"MiB", "threads", "rows"});
+  for (const int64_t rows : {1, 2, 3, 4, 6, 8, 12, 16}) {
+    bench->Args({400, 2, rows});
+  }
+  bench->Args({400, 1, 1});
   bench->UseRealTime();
 }
 

@@ -265,10 +265,10 @@ HWY_NOINLINE void multiply_codes(const ProductTask& task) {
   constexpr bool kFits = BaseSum::most_quads(CodeType::kMost) > 0;
   using Sum = typename SumFor<BaseSum, kFits>::Type;
 #if MLX_FLASH_HAVE_ROW_PRODUCT
-  // Other codes are too slow to unpack for a single use.
+  // Other codes are too slow to unpack for few uses.
   if constexpr (CodeType::kBits == 4 || CodeType::kBits == 8) {
-    if (task.rows == 1) {
-      return multiply_one_row<CodeType, Sum>(task);
+    if (task.rows <= kFewCodeRows) {
+      return multiply_few_rows<CodeType, Sum>(task);
     }
   }
 #endif

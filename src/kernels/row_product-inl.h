@@ -1,11 +1,13 @@
-// The product of one row of integers with a tile of W of 4 or 8 bits: the
-// matrix-vector product of decoding, which is as fast as W arrives from memory.
+// The product of one row of integers, or a few, with a tile of W of 4 or 8
+// bits: the matrix-vector product of decoding, which is as fast as W arrives
+// from memory.
 //
 // kLanes rows of W are read side by side, a vector of each in turn. Sums of
 // what a vector covers are brought into one lane for each row at once, so that
 // little is kept and work is even: the tile behind is fetched at the pace of
-// the computation, and neither waits for the other. The order of operations is
-// that of integer_product-inl.h.
+// the computation, and neither waits for the other. A few rows of x use a
+// vector of W while it is in registers. The order of operations is that of
+// integer_product-inl.h.
 
 #if defined(MLX_FLASH_KERNELS_ROW_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLX_FLASH_KERNELS_ROW_PRODUCT_INL_H_
@@ -52,8 +54,10 @@ struct VectorOfX {
   Words plane[kPlanes];
   Ints start;
 
+  HWY_INLINE VectorOfX() {}
+
   // Columns of the bytes from `at` on of a row of W.
-  HWY_INLINE VectorOfX(const int8_t* HWY_RESTRICT x, int64_t at) {
+  HWY_INLINE void load(const int8_t* HWY_RESTRICT x, int64_t at) {
     const int64_t in_chunk = at % kChunkBytes;
     const int8_t* from = x + (at - in_chunk) * kPlanes + in_chunk;
     start = hn::Zero(kInts);
@@ -71,7 +75,8 @@ struct VectorOfX {
   }
 };
 
-// The products of one vector of codes, added up in each lane.
+// The products of one vector of codes, added up in each lane. What it makes of
+// the codes is made once for several rows of x.
 template <class CodeType, class Sum>
 HWY_INLINE Ints dot_vector(Words codes, const VectorOfX<CodeType, Sum>& x) {
   Sum sum;
@@ -209,33 +214,44 @@ struct TileAhead {
         biases(task.ahead.biases, 0, task.out) {}
 };
 
-// The sums of the vectors at byte `at` of kLanes rows: sums[s] of their pieces
-// s * kSize and up.
-template <class CodeType, int64_t kSize, class Sum>
+// The sums of the vectors at byte `at` of kLanes rows of W and kRows of x:
+// sums[r][s] of their pieces s * kSize and up.
+template <class CodeType, int64_t kSize, class Sum, int kRows, int64_t kSums>
 HWY_INLINE void sum_vectors(
     const uint8_t* const* rows,
     int64_t at,
-    const VectorOfX<CodeType, Sum>& x,
+    const VectorOfX<CodeType, Sum> (&x)[kRows],
     WeightAhead& ahead,
-    Ints* sums) {
+    Ints (&sums)[kRows][kSums]) {
   constexpr int64_t kMost = 4 * VectorOfX<CodeType, Sum>::kPlanes *
       (CodeType::kMost - CodeType::kOffset) * 127;
-  Ints pieces[kPieces];
+  Ints pieces[kRows][kPieces];
   HWY_UNROLL(4)
   for (int64_t k = 0; k < kPieces; ++k) {
-    Ints v[4];
+    Words codes[4];
     HWY_UNROLL(4)
     for (int64_t j = 0; j < 4; ++j) {
       const uint8_t* row = rows[4 * k + j] + at;
       prefetch_ahead(row, kNear);
-      v[j] = dot_vector<CodeType, Sum>(load_bytes(row), x);
+      codes[j] = load_bytes(row);
     }
-    pieces[k] = sum_blocks<kMost>(v);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) {
+      Ints v[4];
+      HWY_UNROLL(4)
+      for (int64_t j = 0; j < 4; ++j) {
+        v[j] = dot_vector<CodeType, Sum>(codes[j], x[r]);
+      }
+      pieces[r][k] = sum_blocks<kMost>(v);
+    }
     if ((k + 1) * kVectorLines / kPieces % kWeightStreams == 0) {
       ahead.fetch();
     }
   }
-  sum_pieces<kSize>(pieces, sums);
+  HWY_UNROLL(4)
+  for (int r = 0; r < kRows; ++r) {
+    sum_pieces<kSize>(pieces[r], sums[r]);
+  }
 }
 
 // The ends of kLanes rows, shorter than a vector, with zeros behind.
@@ -252,8 +268,8 @@ struct RowEnds {
   }
 };
 
-// kLanes rows of the tile.
-template <class CodeType, int64_t kGroupPieces, class Sum>
+// kLanes rows of the tile, times kRows rows of x.
+template <class CodeType, int64_t kGroupPieces, class Sum, int kRows>
 class RowsOfVector {
  public:
   RowsOfVector(
@@ -269,12 +285,15 @@ class RowsOfVector {
         bytes_(weight.bytes),
         readable_(scales.readable) {}
 
-  HWY_INLINE Floats multiply(TileAhead& ahead) {
+  HWY_INLINE void multiply(TileAhead& ahead, Floats (&total)[kRows]) {
     const Matrix& w = *task_.w;
     const int64_t groups = groups_of(w);
     HWY_ALIGN float scales[kUnit * kLanes];
     HWY_ALIGN float biases[kUnit * kLanes];
-    Floats total = hn::Zero(kFloats);
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) {
+      total[r] = hn::Zero(kFloats);
+    }
     for (int64_t unit = 0; unit < groups; unit += kUnit) {
       unpack_both(unit, scales, biases);
       ahead.scales.fetch(kVectorBytes / kPieceBytes);
@@ -283,18 +302,20 @@ class RowsOfVector {
       }
       const int64_t end = std::min(unit + kUnit, groups);
       for (int64_t group = unit; group < end; group += kGroups) {
-        Ints sums[kGroups];
+        Ints sums[kRows][kGroups];
         sum_groups(group, ahead.weight, sums);
         HWY_UNROLL(4)
         for (int64_t s = 0; s < kGroups; ++s) {
           if (kGroups == 1 || group + s < end) {
             const int64_t i = (group - unit + s) * kLanes;
-            add(group + s, sums[s], scales + i, biases + i, total);
+            HWY_UNROLL(4)
+            for (int r = 0; r < kRows; ++r) {
+              add(r, group + s, sums[r][s], scales + i, biases + i, total[r]);
+            }
           }
         }
       }
     }
-    return total;
   }
 
  private:
@@ -323,20 +344,29 @@ class RowsOfVector {
     }
   }
 
-  HWY_INLINE void sum_groups(int64_t group, WeightAhead& ahead, Ints* sums) {
+  using Sums = Ints[kRows][kGroups];
+
+  HWY_INLINE void sum_groups(int64_t group, WeightAhead& ahead, Sums& sums) {
     int64_t at = group * kGroupPieces * kPieceBytes;
     sum_at(at, ahead, sums);
     for (int64_t i = 1; i < kGroupVectors; ++i) {
-      Ints more[kGroups];
+      Sums more;
       at += kVectorBytes;
       sum_at(at, ahead, more);
-      sums[0] = hn::Add(sums[0], more[0]);
+      HWY_UNROLL(4)
+      for (int r = 0; r < kRows; ++r) {
+        sums[r][0] = hn::Add(sums[r][0], more[r][0]);
+      }
     }
   }
 
-  HWY_INLINE void sum_at(int64_t at, WeightAhead& ahead, Ints* sums) {
+  HWY_INLINE void sum_at(int64_t at, WeightAhead& ahead, Sums& sums) {
     constexpr int64_t kSize = std::min(kPieces, kGroupPieces);
-    const VectorOfX<CodeType, Sum> x(task_.integers[0], at);
+    VectorOfX<CodeType, Sum> x[kRows];
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) {
+      x[r].load(task_.integers[r], at);
+    }
     if (at + kVectorBytes <= bytes_) {
       sum_vectors<CodeType, kSize, Sum>(rows_, at, x, ahead, sums);
     } else {
@@ -346,17 +376,18 @@ class RowsOfVector {
   }
 
   HWY_INLINE void add(
+      int r,
       int64_t group,
       Ints sum,
       const float* scales,
       const float* biases,
       Floats& total) const {
-    const float x_scale = task_.scales[0][group];
+    const float x_scale = task_.scales[r][group];
     const Floats scale =
         hn::Mul(hn::Load(kFloats, scales), hn::Set(kFloats, x_scale));
     total = hn::MulAdd(scale, hn::ConvertTo(kFloats, sum), total);
     if constexpr (CodeType::kAffine) {
-      const Floats x_sum = hn::Set(kFloats, x_scale * task_.sums[0][group]);
+      const Floats x_sum = hn::Set(kFloats, x_scale * task_.sums[r][group]);
       total = hn::MulAdd(hn::Load(kFloats, biases), x_sum, total);
     }
   }
@@ -369,8 +400,8 @@ class RowsOfVector {
   const int64_t readable_;
 };
 
-template <class CodeType, int64_t kGroupPieces, class Sum>
-HWY_NOINLINE void multiply_row(const ProductTask& task) {
+template <class CodeType, int64_t kGroupPieces, class Sum, int kRows>
+HWY_NOINLINE void multiply_few(const ProductTask& task) {
   const Matrix& w = *task.w;
   const TileRows rows(w.weight, row_bytes(w), task.first, w.out);
   const TileRows scales = scale_rows(task, w.scales);
@@ -378,25 +409,61 @@ HWY_NOINLINE void multiply_row(const ProductTask& task) {
       scale_rows(task, CodeType::kAffine ? w.biases : w.scales);
   TileAhead ahead(task);
   for (int64_t i = 0; i < kTile; i += kLanes) {
-    RowsOfVector<CodeType, kGroupPieces, Sum> part(
+    RowsOfVector<CodeType, kGroupPieces, Sum, kRows> part(
         task, rows, scales, biases, i);
-    hn::StoreU(part.multiply(ahead), kFloats, task.out + i);
+    Floats total[kRows];
+    part.multiply(ahead, total);
+    for (int r = 0; r < kRows; ++r) {
+      hn::StoreU(total[r], kFloats, task.out + r * kTile + i);
+    }
+  }
+}
+
+// Rows of x that are faster this way than by way of a panel, and those that the
+// registers hold the sums of.
+inline constexpr int64_t kFewCodeRows = 12;
+inline constexpr int kCodeRowsAtOnce = kRegisters == 32 ? 4 : 2;
+
+// Rows `first` to `first + count` of x. The first ones fetch what is ahead.
+inline ProductTask some_rows(ProductTask task, int64_t first, int64_t count) {
+  task.rows = count;
+  task.sums += first;
+  task.integers += first;
+  task.scales += first;
+  task.out += first * kTile;
+  if (first > 0) {
+    task.ahead = {};
+  }
+  return task;
+}
+
+template <class CodeType, int64_t kGroupPieces, class Sum>
+void multiply_few_rows(const ProductTask& task) {
+  int64_t row = 0;
+  int64_t parts = (task.rows + kCodeRowsAtOnce - 1) / kCodeRowsAtOnce;
+  for (; parts > 0; --parts) {
+    const int64_t count = (task.rows - row + parts - 1) / parts;
+    for_row_count<kCodeRowsAtOnce>(count, [&](auto n) HWY_ATTR {
+      multiply_few<CodeType, kGroupPieces, Sum, n()>(
+          some_rows(task, row, count));
+    });
+    row += count;
   }
 }
 
 template <class CodeType, class Sum>
-void multiply_one_row(const ProductTask& task) {
+void multiply_few_rows(const ProductTask& task) {
   constexpr int64_t kSmallest = 32 * CodeType::kBits / 8 / kPieceBytes;
   if constexpr (!CodeType::kAffine) {
-    return multiply_row<CodeType, kSmallest, Sum>(task);
+    return multiply_few_rows<CodeType, kSmallest, Sum>(task);
   } else {
     switch (task.w->group_size) {
       case 32:
-        return multiply_row<CodeType, kSmallest, Sum>(task);
+        return multiply_few_rows<CodeType, kSmallest, Sum>(task);
       case 64:
-        return multiply_row<CodeType, 2 * kSmallest, Sum>(task);
+        return multiply_few_rows<CodeType, 2 * kSmallest, Sum>(task);
       case 128:
-        return multiply_row<CodeType, 4 * kSmallest, Sum>(task);
+        return multiply_few_rows<CodeType, 4 * kSmallest, Sum>(task);
     }
   }
 }
