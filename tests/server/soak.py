@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Many clients at once, among them bad ones: tests/server/soak [SECONDS]
+"""Many clients at once, among them bad ones: tests/server/soak.py [SECONDS]
 
 64 clients ask the demo model for minutes (600 seconds unless said otherwise):
 some read to the end, some slowly, some go away in the midst, and some send what
@@ -262,10 +262,10 @@ def own_memory(process):
         return int(re.search(r"RssAnon:\s+(\d+)", file.read())[1]) * 1024
 
 
-def serve(cache):
-    command = [BINARY, "serve", DEMO, "--port", "0", *FLAGS.split()]
+def start(*flags):
+    """A server of the demo model that is ready, and its port."""
     process = subprocess.Popen(
-        [*command, "--prompt-cache", cache, "20MB"], stderr=subprocess.PIPE, text=True
+        [BINARY, "serve", DEMO, "--port", "0", *flags], stderr=subprocess.PIPE, text=True
     )
     for line in process.stderr:
         if found := re.search(r"http://[^:]+:(\d+)", line):
@@ -296,7 +296,8 @@ def main():
     seed = int(os.environ.get("SOAK_SEED", random.randrange(1 << 30)))
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        process, port = serve(os.path.join(folder, "prompts"))
+        cache = ["--prompt-cache", os.path.join(folder, "prompts"), "20MB"]
+        process, port = start(*FLAGS.split(), *cache)
         soak = Soak(port, seconds, seed)
         samples = []
         soak.run(lambda: samples.append(own_memory(process)))
