@@ -20,13 +20,14 @@ void GenerationRun::start_choice(size_t index) {
   options.sampling.seed += index;
   const auto inbox = std::make_shared<GenerationInbox>(
       services_->loop,
-      [weak = weak_from_this(),
-       index](const std::vector<GenerationEvent>& events) {
-        if (const auto run = weak.lock()) {
-          run->take(index, events);
+      [this, weak = weak_from_this(), index](
+          const std::vector<GenerationEvent>& events) {
+        if (const auto alive = weak.lock()) {
+          take(index, events);
         }
       });
-  services_->sessions->post([self = shared_from_this(),
+  services_->sessions->post([this,
+                             self = shared_from_this(),
                              session = choice.session,
                              prompt = prompt_,
                              options = std::move(options),
@@ -34,14 +35,14 @@ void GenerationRun::start_choice(size_t index) {
     try {
       session->start(prompt->tokens, options, inbox);
     } catch (...) {
-      self->end_with(to_api_error(std::current_exception()));
+      end_with(to_api_error(std::current_exception()));
     }
   });
 }
 
 // Once the first one's prompt has been read, so that they need not read it.
 void GenerationRun::start_others() {
-  while (!ended_ && started_ < choices_.size()) {
+  while (!is_over() && started_ < choices_.size()) {
     start_choice(started_);
   }
 }
@@ -50,7 +51,7 @@ void GenerationRun::take(
     size_t choice,
     const std::vector<GenerationEvent>& events) {
   for (const GenerationEvent& event : events) {
-    if (ended_ || cancelled_) {
+    if (is_over()) {
       return;
     }
     switch (event.kind) {
@@ -78,12 +79,11 @@ void GenerationRun::take_progress(
     times_.reading = time;
   }
   usage_.cached_tokens = told.cached_tokens;
-  {
-    std::lock_guard lock(status_mutex_);
-    status_.progress = told;
-    status_.state = waits ? "queued" : "prompt";
-  }
-  tell([&](AnswerSink& sink) { sink.on_progress(told); });
+  change_status([&](Generations::Running& status) {
+    status.progress = told;
+    status.state = waits ? "queued" : "prompt";
+  });
+  tell([&] { sink_->on_progress(told); });
   if (!waits && told.prompt_read >= told.prompt_tokens) {
     start_others();
   }
@@ -91,7 +91,7 @@ void GenerationRun::take_progress(
 
 void GenerationRun::take_text(size_t index, const GenerationEvent& event) {
   start_others();
-  if (ended_) {
+  if (is_over()) {
     return;
   }
   Choice& choice = choices_[index];
@@ -103,9 +103,10 @@ void GenerationRun::take_text(size_t index, const GenerationEvent& event) {
     times_.reading = times_.reading.value_or(event.time);
     times_.first_token = times_.first_token.value_or(event.time);
     times_.last_token = event.time;
-    std::lock_guard lock(status_mutex_);
-    status_.state = "decoding";
-    status_.completion_tokens += event.tokens.size();
+    change_status([&](Generations::Running& status) {
+      status.state = "decoding";
+      status.completion_tokens += event.tokens.size();
+    });
   }
   tell_parts(index, choice.answer->push(event.text, event.tokens));
 }
@@ -121,7 +122,7 @@ void GenerationRun::take_end(size_t index, const GenerationEvent& event) {
     return;
   }
   start_others();
-  if (ended_) {
+  if (is_over()) {
     return;
   }
   if (index == 0) {
@@ -134,7 +135,7 @@ void GenerationRun::take_end(size_t index, const GenerationEvent& event) {
 
 void GenerationRun::tell_parts(size_t choice, std::vector<AnswerPart> parts) {
   for (AnswerPart& part : parts) {
-    tell([&](AnswerSink& sink) { sink.on_part(choice, std::move(part)); });
+    tell([&] { sink_->on_part(choice, std::move(part)); });
   }
 }
 
@@ -151,11 +152,11 @@ void GenerationRun::end_choice(size_t index) {
         });
     choice.session = nullptr;
   }
-  tell([&](AnswerSink& sink) { sink.on_choice_end(index, end); });
+  tell([&] { sink_->on_choice_end(index, end); });
   if (std::all_of(choices_.begin(), choices_.end(), [](const Choice& each) {
         return each.ended;
       })) {
-    finish();
+    finish([&](const Timings& timings) { sink_->on_end(usage_, timings); });
   }
 }
 
@@ -178,19 +179,8 @@ void GenerationRun::remember(const GenerationResult& result) {
         result.tokens,
         engine.text().piece(end));
   } catch (const std::exception& error) {
-    log::warn("[request {}] {}", job_.request_id, error.what());
+    log::warn("[request {}] {}", request_id_, error.what());
   }
-}
-
-void GenerationRun::finish() {
-  if (cancelled_) {
-    return; // which is on its way
-  }
-  const Timings timings = times_.timings(now_seconds());
-  services_->metrics.count_answer(figures_of(usage_, timings));
-  log_end("finished", timings);
-  tell([&](AnswerSink& sink) { sink.on_end(usage_, timings); });
-  let_go();
 }
 
 } // namespace mlx_flash::server

@@ -1,13 +1,9 @@
 #include "server/generation_run.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <random>
 #include <utility>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "server/answer_options.h"
 
 namespace mlx_flash::server {
@@ -19,14 +15,6 @@ uint64_t random_seed() {
   return (uint64_t{device()} << 32) | device();
 }
 
-ApiError busy_error() {
-  ApiError error(
-      ApiErrorKind::rate_limited,
-      "too many requests wait for their prompts to be read; try again later");
-  error.retry_after_seconds = 1;
-  return error;
-}
-
 } // namespace
 
 GenerationRun::GenerationRun(
@@ -34,108 +22,31 @@ GenerationRun::GenerationRun(
     Job job,
     double received,
     std::shared_ptr<AnswerSink> sink,
-    std::function<void(const GenerationRun&)> over)
-    : services_(std::move(services)),
+    std::function<void(const JobRun&)> over)
+    : JobRun(
+          {std::move(services),
+           job.request_id,
+           job.model,
+           job.keep_seconds,
+           received,
+           std::move(over)}),
       job_(std::move(job)),
       sink_(std::move(sink)),
-      over_(std::move(over)),
-      choices_(job_.choices) {
-  times_.received = received;
-  times_.begun = now_seconds();
-  status_.request_id = job_.request_id;
-  status_.state = "loading";
-}
+      choices_(job_.choices) {}
 
-void GenerationRun::set_state(const char* state) {
-  std::lock_guard lock(status_mutex_);
-  status_.state = state;
-}
-
-Generations::Running GenerationRun::status() const {
-  std::lock_guard lock(status_mutex_);
-  Generations::Running status = status_;
-  status.seconds = now_seconds() - times_.received;
-  return status;
-}
-
-void GenerationRun::begin() {
-  const double limit = services_->options.limits.request_seconds;
-  if (limit > 0) {
-    const double left = times_.received + limit - now_seconds();
-    services_->loop.post_after(
-        std::max(0.0, left), [weak = weak_from_this(), limit] {
-          if (const auto self = weak.lock()) {
-            self->fail(ApiError(
-                ApiErrorKind::timeout,
-                fmt::format(
-                    "the answer took longer than the {} seconds that are "
-                    "allowed here",
-                    limit)));
-          }
-        });
-  }
-  const auto self = shared_from_this();
-  try {
-    services_->models.acquire(
-        job_.model,
-        [self](std::shared_ptr<ModelLease> lease) {
-          self->take_lease(std::move(lease));
-        },
-        [self](const ApiError& error) { self->fail(error); });
-  } catch (...) {
-    end_with(to_api_error(std::current_exception()));
-  }
-}
-
-void GenerationRun::cancel() {
-  cancelled_ = true;
-  on_loop([](GenerationRun& self) { self.give_up(); });
-}
-
-void GenerationRun::give_up() {
-  services_->metrics.count_cancelled();
-  log_end("cancelled", times_.timings(now_seconds()));
-  let_go();
-}
-
-void GenerationRun::end_with(const ApiError& error) {
-  on_loop([error](GenerationRun& self) { self.fail(error); });
-}
-
-void GenerationRun::take_lease(std::shared_ptr<ModelLease> lease) {
-  if (ended_) {
-    return;
-  }
-  lease_ = std::move(lease);
-  times_.loaded = now_seconds();
-  set_state("queued");
-  const bool taken = services_->workers.post(
-      [self = shared_from_this(), services = services_, lease_copy = lease_] {
-        try {
-          Prompt prompt = make_prompt(
-              self->job_,
-              lease_copy->model().name,
-              lease_copy->engine(),
-              services->replay);
-          const auto options =
-              answer_options(self->job_, prompt, lease_copy->engine());
-          self->on_loop([prompt = std::move(prompt),
-                         options](GenerationRun& run) mutable {
-            run.take_prompt(std::move(prompt), options);
-          });
-        } catch (...) {
-          self->end_with(to_api_error(std::current_exception()));
-        }
-      });
-  if (!taken) {
-    fail(busy_error());
-  }
+std::function<void()> GenerationRun::prepare(ModelLease& lease) {
+  auto prompt = std::make_shared<const Prompt>(
+      make_prompt(job_, lease.model().name, lease.engine(), services_->replay));
+  const auto options = answer_options(job_, *prompt, lease.engine());
+  return [this, prompt = std::move(prompt), options] {
+    take_prompt(prompt, options);
+  };
 }
 
 void GenerationRun::take_prompt(
-    Prompt prompt,
+    std::shared_ptr<const Prompt> prompt,
     const GenerationOptions& options) {
-  prompt_ = std::make_shared<const Prompt>(std::move(prompt));
+  prompt_ = std::move(prompt);
   job_.prompt = std::string(); // which would be a second copy of it
   options_ = options;
   options_.sampling.seed = job_.sampling.seed.value_or(random_seed());
@@ -162,13 +73,14 @@ void GenerationRun::begin_score() {
   times_.reading = now_seconds();
   set_state("prompt");
   services_->scores->post(
-      [self = shared_from_this(), session = scoring_, prompt = prompt_] {
+      [this, self = shared_from_this(), session = scoring_, prompt = prompt_] {
         try {
-          self->on_loop(
-              [score = session->score(prompt->tokens, self->job_.top_logprobs)](
-                  GenerationRun& run) { run.take_score(score); });
+          on_loop([this,
+                   score = session->score(prompt->tokens, job_.top_logprobs)] {
+            take_score(score);
+          });
         } catch (...) {
-          self->end_with(to_api_error(std::current_exception()));
+          end_with(to_api_error(std::current_exception()));
         }
       });
 }
@@ -192,8 +104,8 @@ void GenerationRun::take_score(const ScoreResult& score) {
 void GenerationRun::announce(JobStart start) {
   start.model = lease_->model().name;
   start.prompt_tokens = usage_.prompt_tokens;
-  tell([&](AnswerSink& sink) { sink.on_start(start); });
-  if (cancelled_) {
+  tell([&] { sink_->on_start(start); });
+  if (is_over()) {
     return;
   }
   for (Choice& choice : choices_) {
@@ -215,28 +127,12 @@ void GenerationRun::announce(JobStart start) {
   }
 }
 
-void GenerationRun::fail(const ApiError& error) {
-  if (ended_ || cancelled_) {
-    return; // or will be
-  }
-  if (error.kind() == ApiErrorKind::internal) {
-    log::warn("[request {}] {}", job_.request_id, error.what());
-  }
-  services_->metrics.count_failed();
-  log_end("failed", times_.timings(now_seconds()));
-  tell([&](AnswerSink& sink) { sink.on_error(error); });
-  let_go();
+void GenerationRun::tell_error(const ApiError& error) {
+  sink_->on_error(error);
 }
 
-void GenerationRun::log_end(const char* end, const Timings& timings) const {
-  EndedAnswer answer{job_.request_id, "", end, usage_so_far(), timings};
-  if (lease_) {
-    answer.model = lease_->model().name;
-  }
-  if (prompt_) {
-    answer.prompt = prompt_->text;
-  }
-  log_if_slow(services_->options, answer);
+std::string_view GenerationRun::prompt_text() const {
+  return prompt_ ? std::string_view(prompt_->text) : std::string_view();
 }
 
 Usage GenerationRun::usage_so_far() const {
@@ -249,35 +145,13 @@ Usage GenerationRun::usage_so_far() const {
   return usage;
 }
 
-void GenerationRun::let_go() {
-  if (ended_) {
-    return;
-  }
-  abandon();
-  over_(*this);
-}
-
-void GenerationRun::abandon() {
-  ended_ = true;
+std::vector<std::shared_ptr<Session>> GenerationRun::close() {
   sink_ = nullptr;
   std::vector<std::shared_ptr<Session>> sessions{std::move(scoring_)};
   for (Choice& choice : choices_) {
     sessions.push_back(std::move(choice.session));
   }
-  std::erase(sessions, nullptr);
-  for (const auto& session : sessions) {
-    session->cancel();
-  }
-  if (lease_ && job_.keep_seconds) {
-    lease_->keep(*job_.keep_seconds);
-  }
-  // The model stays until its sessions are gone.
-  services_->sessions->post(
-      [lease = std::move(lease_), sessions = std::move(sessions)]() mutable {
-        sessions.clear();
-        lease.reset();
-      });
-  lease_ = nullptr;
+  return sessions;
 }
 
 } // namespace mlx_flash::server
