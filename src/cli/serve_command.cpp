@@ -77,8 +77,9 @@ std::vector<server::ServedModel> ServeCommand::models() const {
   options.single_session = false;
   options.grammars = true;
   options.prefix_cache = options.device == Device::cpu;
-  options.build =
-      fmt::format("{} {}", build_facts().version, build_facts().commit);
+  const BuildFacts build = build_facts();
+  options.build = fmt::format(
+      "{} {} {} {}", build.version, build.commit, build.type, build.compiler);
   serve_.set_prompt_cache(options);
   validate(options);
   std::vector<server::ServedModel> models{

@@ -32,8 +32,14 @@ void Admission::wait(RequestPtr request) {
 }
 
 void Admission::admit(std::vector<RequestPtr>& active) {
-  while (!waiting_.empty() && active.size() < most_active_) {
-    const RequestPtr request = waiting_.front();
+  while (active.size() < most_active_) {
+    // Those that have ended are given back before the next step.
+    const auto next =
+        std::find_if(waiting_.begin(), waiting_.end(), has_not_ended);
+    if (next == waiting_.end()) {
+      break;
+    }
+    const RequestPtr request = *next;
     if (!has_matcher_for(*request, active)) {
       break;
     }
@@ -49,7 +55,7 @@ void Admission::admit(std::vector<RequestPtr>& active) {
               "--ctx",
               ops::kKvPageTokens)));
     }
-    waiting_.erase(waiting_.begin());
+    waiting_.erase(next);
     active.push_back(request);
   }
   for (size_t i = 0; i < waiting_.size(); ++i) {
@@ -190,7 +196,9 @@ void Admission::make_room_to_decode(
             return std::pair(a->may_wait_again(), a->serial) <
                 std::pair(b->may_wait_again(), b->serial);
           });
-      if (active.size() == 1 || !(*victim)->may_wait_again()) {
+      const auto going_on =
+          std::count_if(active.begin(), active.end(), has_not_ended);
+      if (going_on == 1 || !(*victim)->may_wait_again()) {
         end_full(*request);
       } else {
         preempt(active, static_cast<size_t>(victim - active.begin()));
@@ -214,7 +222,8 @@ void Admission::preempt(std::vector<RequestPtr>& active, size_t index) {
         request->tokens.begin() + static_cast<ptrdiff_t>(request->read),
         request->tokens.end());
   }
-  request->again = read;
+  // It may have been reading again already.
+  request->again = std::max(request->again, read);
   request->tokens = std::move(again);
   request->read = 0;
   request->stored = 0;
@@ -253,6 +262,9 @@ void Admission::let_go(Request& request) {
     timeline.tokens.assign(
         begin, begin + static_cast<ptrdiff_t>(request.again));
     timeline.length = request.again;
+  } else {
+    // What was reserved for it and not used.
+    cache_.set_length(timeline.sequence, cache_.length(timeline.sequence));
   }
 }
 

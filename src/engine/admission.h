@@ -20,6 +20,10 @@ namespace mlx_flash {
 
 using RequestPtr = std::shared_ptr<Request>;
 
+inline bool has_not_ended(const RequestPtr& request) {
+  return !request->ended;
+}
+
 class Admission {
  public:
   // At most `most_active` requests at once, `most_constrained` of them with

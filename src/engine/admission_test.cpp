@@ -1,6 +1,7 @@
 // Who takes part in steps, and what is kept for those who come later.
 #include <doctest/doctest.h>
 
+#include "base/test_wait_for.h"
 #include "engine/test_answers.h"
 
 using namespace mlx_flash;
@@ -123,6 +124,57 @@ TEST_CASE("admission: a request that waits can be cancelled") {
   CHECK(second.listener->result.finish_reason == FinishReason::cancelled);
   CHECK(second.listener->tokens.empty());
   CHECK(first.listener->tokens.size() < 400); // nobody waited for its end
+}
+
+TEST_CASE(
+    "admission: sessions that are closed before their turn leave nothing") {
+  const auto engine = Engine::open(keeping(1024));
+  Answer busy(*engine, some_tokens(1, 100), explained(200));
+  busy.listener->wait_for_tokens(1);
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    // It begins and is gone while a step runs.
+    const Answer gone(*engine, some_tokens(seed, 5 * kPage), explained(2));
+  }
+  busy.listener->wait_for_end();
+  CHECK(busy.listener->tokens.size() == 200);
+  busy.session = nullptr;
+  CHECK(wait_for([&] {
+    const Stats stats = engine->stats();
+    return stats.kv_pages_used == stats.kv_pages_kept;
+  }));
+}
+
+TEST_CASE("admission: a call that was cancelled leaves room for the next") {
+  const auto engine = Engine::open(keeping(1024));
+  const auto session = engine->new_session();
+  const auto prompt = some_tokens(1, 3 * kPage);
+  session->cancel();
+  const auto first = session->generate(prompt, explained(2));
+  CHECK(first.finish_reason == FinishReason::cancelled);
+  const auto second = session->generate(prompt, explained(2));
+  const auto expected = alone(prompt, explained(2));
+  REQUIRE(second.tokens.size() == 2);
+  CHECK(second.tokens[0] == expected[0].first);
+  CHECK(second.tokens[1] == expected[1].first);
+}
+
+TEST_CASE("admission: a prompt is read however many decode") {
+  EngineOptions options = keeping(4096);
+  options.prefill_chunk = 8;
+  const auto engine = Engine::open(options);
+  std::vector<Answer> others;
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    others.emplace_back(*engine, some_tokens(seed, 10), explained(400));
+  }
+  for (const Answer& each : others) {
+    each.listener->wait_for_tokens(1);
+  }
+  Answer late(*engine, some_tokens(9, 40), explained(1));
+  late.listener->wait_for_end();
+  CHECK(late.listener->error == nullptr);
+  for (const Answer& each : others) {
+    CHECK(!each.listener->has_ended());
+  }
 }
 
 TEST_CASE("admission: idle sessions give way, and go on with the same bits") {

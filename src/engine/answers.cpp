@@ -45,7 +45,7 @@ void Answers::check_results(const Request& request) const {
     fail(
         ErrorCode::invalid_argument,
         "[score] the best {} at {} positions take more than the {} bytes that "
-        "were set aside for results",
+        "were set aside for results; ask for fewer",
         request.top,
         request.tokens.size(),
         setup_.result_bytes);

@@ -71,7 +71,8 @@ bool PrefixCache::give_back_page() {
     saver_->settle();
   }
   while (!evict()) {
-    if (!saver_ || !saver_->wait()) {
+    // Waits only for what would be spare once it is written.
+    if (!saver_ || spare_pages() == 0 || !saver_->wait()) {
       return false;
     }
   }

@@ -114,6 +114,11 @@ struct Request {
         (states && states->wants_all());
   }
 
+  // Computes its prompt, rather than having it restored.
+  bool reads_prompt() const {
+    return !ended && !decoding && stored == 0;
+  }
+
   // It can give up its room in the KV cache for later.
   bool may_wait_again() const {
     return kind == Kind::generate && !ended;

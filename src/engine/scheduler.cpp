@@ -203,10 +203,8 @@ void Scheduler::run_or_end(
     adapt_mixed_rows(parts, now - counted_until_);
     counted_until_ = now;
   } catch (const StepStopped&) {
+    // It is planned anew, and nobody gives up what was reserved for them.
     counted_until_ = now_seconds();
-    for (const Part& part : parts) {
-      shorten(*part.request->timeline, part.segment.start);
-    }
   } catch (...) {
     counted_until_ = now_seconds(); // a step that failed is no row's time
     const auto why = current_error();
@@ -223,7 +221,6 @@ void Scheduler::run_or_end(
 
 // Results do not depend on company, so a part can be had without it.
 void Scheduler::run_alone(const Part& part) {
-  shorten(*part.request->timeline, part.segment.start);
   ops::Batch batch;
   std::vector<Part> parts;
   if (add_part(part.request, part.segment.rows, batch, parts)) {
@@ -309,10 +306,16 @@ std::vector<Scheduler::Part> Scheduler::plan_step(ops::Batch& batch) {
   return parts;
 }
 
+// Those who read prompts have a share, however many decode.
 void Scheduler::add_decoding(ops::Batch& batch, std::vector<Part>& parts) {
+  const bool reads = std::any_of(
+      active_.begin(), active_.end(), [](const RequestPtr& request) {
+        return request->reads_prompt();
+      });
+  const int most = setup_.prefill_chunk -
+      (reads ? std::max(1, setup_.prefill_chunk / 4) : 0);
   for (const RequestPtr& request : active_) {
-    if (!request->ended && request->decoding &&
-        batch.rows() < setup_.prefill_chunk) {
+    if (!request->ended && request->decoding && batch.rows() < most) {
       add_part(request, 1, batch, parts);
     }
   }
@@ -323,7 +326,7 @@ void Scheduler::add_decoding(ops::Batch& batch, std::vector<Part>& parts) {
 void Scheduler::add_prompts(ops::Batch& batch, std::vector<Part>& parts) {
   std::vector<RequestPtr> prompts;
   for (const RequestPtr& request : active_) {
-    if (!request->ended && !request->decoding && request->stored == 0) {
+    if (request->reads_prompt()) {
       prompts.push_back(request);
     }
   }
@@ -535,7 +538,8 @@ Stats Scheduler::stats() const {
   Stats stats = stats_;
   stats.cached_tokens = admission_.cached_tokens();
   stats.preemptions = admission_.preemptions();
-  stats.requests_active = active_.size();
+  stats.requests_active = static_cast<uint64_t>(
+      std::count_if(active_.begin(), active_.end(), has_not_ended));
   stats.requests_waiting = admission_.waiting().size();
   stats.kv_pages = kv_pages_;
   stats.kv_pages_used = stats.kv_pages - setup_.cache->free_pages();

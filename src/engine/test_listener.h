@@ -68,6 +68,11 @@ class RecordingListener : public GenerationListener {
     changed_.wait(lock, [&] { return ended; });
   }
 
+  bool has_ended() const {
+    std::lock_guard lock(mutex_);
+    return ended;
+  }
+
   ErrorCode code() const {
     try {
       std::rethrow_exception(error);
@@ -86,7 +91,7 @@ class RecordingListener : public GenerationListener {
   bool ended = false;
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
 };
 

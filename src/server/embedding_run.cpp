@@ -14,14 +14,8 @@ EmbeddingRun::EmbeddingRun(
     size_t at_once,
     double received,
     std::shared_ptr<EmbeddingSink> sink,
-    std::function<void(const JobRun&)> over)
-    : JobRun(
-          {std::move(services),
-           job.request_id,
-           job.model,
-           job.keep_seconds,
-           received,
-           std::move(over)}),
+    Over over)
+    : JobRun(std::move(services), job, received, std::move(over)),
       job_(std::move(job)),
       at_once_(at_once),
       sink_(std::move(sink)) {}

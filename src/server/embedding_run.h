@@ -16,14 +16,14 @@ namespace mlx_flash::server {
 
 class EmbeddingRun : public JobRun {
  public:
-  // Embeds `at_once` inputs at a time. `over`: JobRun::Setup.
+  // Embeds `at_once` inputs at a time. `over`: as JobRun.
   EmbeddingRun(
       std::shared_ptr<RunServices> services,
       EmbeddingJob job,
       size_t at_once,
       double received,
       std::shared_ptr<EmbeddingSink> sink,
-      std::function<void(const JobRun&)> over);
+      Over over);
 
  private:
   using Inputs = std::vector<std::vector<TokenId>>;

@@ -22,14 +22,8 @@ GenerationRun::GenerationRun(
     Job job,
     double received,
     std::shared_ptr<AnswerSink> sink,
-    std::function<void(const JobRun&)> over)
-    : JobRun(
-          {std::move(services),
-           job.request_id,
-           job.model,
-           job.keep_seconds,
-           received,
-           std::move(over)}),
+    Over over)
+    : JobRun(std::move(services), job, received, std::move(over)),
       job_(std::move(job)),
       sink_(std::move(sink)),
       choices_(job_.choices) {}

@@ -20,13 +20,13 @@ namespace mlx_flash::server {
 
 class GenerationRun : public JobRun {
  public:
-  // `over`: JobRun::Setup.
+  // `over`: as JobRun.
   GenerationRun(
       std::shared_ptr<RunServices> services,
       Job job,
       double received,
       std::shared_ptr<AnswerSink> sink,
-      std::function<void(const JobRun&)> over);
+      Over over);
 
  private:
   struct Choice {

@@ -21,13 +21,19 @@ ApiError busy_error() {
 
 } // namespace
 
-JobRun::JobRun(Setup setup)
-    : services_(std::move(setup.services)),
-      request_id_(std::move(setup.request_id)),
-      model_(std::move(setup.model)),
-      keep_seconds_(setup.keep_seconds),
-      over_(std::move(setup.over)) {
-  times_.received = setup.received;
+JobRun::JobRun(
+    std::shared_ptr<RunServices> services,
+    const std::string& request_id,
+    const std::string& model,
+    std::optional<double> keep_seconds,
+    double received,
+    Over over)
+    : services_(std::move(services)),
+      request_id_(request_id),
+      model_(model),
+      keep_seconds_(keep_seconds),
+      over_(std::move(over)) {
+  times_.received = received;
   times_.begun = now_seconds();
   status_.request_id = request_id_;
   status_.state = "loading";

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/log.h"
@@ -31,16 +32,22 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
   Generations::Running status() const; // any thread
 
  protected:
-  struct Setup {
-    std::shared_ptr<RunServices> services;
-    std::string request_id;
-    std::string model; // as the request names it
-    std::optional<double> keep_seconds{}; // as in Job
-    double received = 0;
-    // Called once, on the loop, when nothing more will be told.
-    std::function<void(const JobRun&)> over;
-  };
-  explicit JobRun(Setup setup);
+  // Called once, on the loop, when nothing more will be told.
+  using Over = std::function<void(const JobRun&)>;
+  // `received`: now_seconds() of the request.
+  template <typename AnyJob>
+  JobRun(
+      std::shared_ptr<RunServices> services,
+      const AnyJob& job,
+      double received,
+      Over over)
+      : JobRun(
+            std::move(services),
+            job.request_id,
+            job.model,
+            job.keep_seconds,
+            received,
+            std::move(over)) {}
 
   // Whether that model can answer at all, before it is loaded for nothing.
   // Throws ApiError. Any thread.
@@ -82,6 +89,13 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
   Usage usage_;
 
  private:
+  JobRun(
+      std::shared_ptr<RunServices> services,
+      const std::string& request_id,
+      const std::string& model,
+      std::optional<double> keep_seconds,
+      double received,
+      Over over);
   void limit_time();
   void take_lease(std::shared_ptr<ModelLease> lease);
   void log_end(const char* end, const Timings& timings) const;
@@ -89,7 +103,7 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
 
   const std::string model_;
   const std::optional<double> keep_seconds_;
-  const std::function<void(const JobRun&)> over_;
+  const Over over_;
   std::atomic<bool> cancelled_ = false;
   bool ended_ = false;
 

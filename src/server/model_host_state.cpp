@@ -28,6 +28,16 @@ ApiError closed_error() {
       ApiErrorKind::unavailable, "the server is stopping; try again later");
 }
 
+// Of a prompt as long as the context, with as many candidates for each token as
+// OpenAI's completions have at most; the prompt may be shorter, and have more.
+uint64_t score_bytes(const EngineOptions& options) {
+  constexpr uint64_t kCandidates = 5;
+  constexpr uint64_t kUsualContext = 4096;
+  const uint64_t context =
+      options.context_tokens > 0 ? options.context_tokens : kUsualContext;
+  return kCandidates * sizeof(TokenLogprob) * context;
+}
+
 } // namespace
 
 // What the server's limits mean for its engines. Answers that wait have
@@ -39,6 +49,8 @@ std::vector<ServedModel> ModelHost::State::with_room(
   for (ServedModel& each : models) {
     each.engine.parallel = limits.parallel;
     each.engine.grammar_cost = limits.grammar_cost;
+    each.engine.result_bytes =
+        std::max(each.engine.result_bytes, score_bytes(each.engine));
     each.engine.caller_bytes =
         server_bytes(limits) + embeddings_bytes(limits, each.embedding);
     each.engine.max_sessions = std::max(

@@ -471,6 +471,22 @@ TEST_CASE("model host: engines have room for all answers that may wait") {
   CHECK(opened->max_sessions >= 103);
 }
 
+TEST_CASE("model host: engines can score a prompt as long as the context") {
+  for (const uint64_t context : {0, 30000}) {
+    Fixture f;
+    f.options.models[0].engine.context_tokens = context;
+    std::optional<EngineOptions> opened;
+    f.options.open_engine = [&](const EngineOptions& options) {
+      opened = options;
+      return f.scripted.open(options);
+    };
+    f.host.emplace(f.options, f.loop);
+    f.get();
+    const uint64_t length = context > 0 ? context : 4096;
+    CHECK(opened->result_bytes >= length * 5 * sizeof(TokenLogprob));
+  }
+}
+
 TEST_CASE("model host: a server without models does not start") {
   ManualLoop loop;
   CHECK_THROWS_AS(ModelHost(ServerOptions{}, loop), Error);
