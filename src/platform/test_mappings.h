@@ -6,7 +6,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cinttypes>
 #include <cstdint>
+#include <cstdio>
 #include <fstream>
 #include <span>
 #include <string>
@@ -64,15 +67,21 @@ inline bool can_populate() {
       pages_present(memory) == memory.size() / page_bytes();
 }
 
-// Bytes of all memory that large pages were asked for, whether or not the
-// system has any.
-inline uint64_t large_page_hint_bytes() {
+// Bytes of `memory` that large pages were asked for, whether or not the system
+// has any.
+inline uint64_t large_page_hint_bytes(std::span<const std::byte> memory) {
+  const auto first = reinterpret_cast<uintptr_t>(memory.data());
   std::ifstream file("/proc/self/smaps");
   uint64_t total = 0;
-  uint64_t size = 0;
+  uint64_t size = 0; // of what of the mapping lies in `memory`
   for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("Size:")) {
-      size = std::stoull(line.substr(5)) << 10;
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " ", &begin, &end) ==
+        2) {
+      begin = std::max<uint64_t>(begin, first);
+      end = std::min<uint64_t>(end, first + memory.size());
+      size = begin < end ? end - begin : 0;
     } else if (
         line.starts_with("VmFlags:") &&
         (line + ' ').find(" hg ") != std::string::npos) {
@@ -85,9 +94,8 @@ inline uint64_t large_page_hint_bytes() {
 // Some kernels are built without large pages.
 inline bool can_hint_large_pages() {
   const Mapping mapping(4 << 20);
-  const uint64_t before = large_page_hint_bytes();
   madvise(mapping.memory.data(), mapping.memory.size(), MADV_HUGEPAGE);
-  return large_page_hint_bytes() > before;
+  return large_page_hint_bytes(mapping.memory) > 0;
 }
 
 #else
@@ -97,7 +105,7 @@ inline size_t pages_present(std::span<std::byte>) {
 inline bool can_populate() {
   return false;
 }
-inline uint64_t large_page_hint_bytes() {
+inline uint64_t large_page_hint_bytes(std::span<const std::byte>) {
   return 0;
 }
 inline bool can_hint_large_pages() {

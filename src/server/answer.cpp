@@ -85,8 +85,10 @@ std::vector<AnswerPart> Answer::finish(const GenerationResult& result) {
   end_.completion_tokens = result.tokens.size();
   switch (result.finish_reason) {
     case FinishReason::stop:
-      end_.reason =
-          calls_ > 0 ? ChoiceEnd::Reason::tool_calls : ChoiceEnd::Reason::stop;
+      // A call that a stop string cut is not one to be made.
+      end_.reason = calls_ > 0 && result.stop_string.empty()
+          ? ChoiceEnd::Reason::tool_calls
+          : ChoiceEnd::Reason::stop;
       break;
     case FinishReason::length:
       end_.reason = ChoiceEnd::Reason::length;

@@ -243,7 +243,7 @@ void Fields::refuse(
 
 void Fields::done() const {
   for (const auto& [field, value] : value_.items()) {
-    if (known_.find(field) == known_.end()) {
+    if (!value.is_null() && known_.find(field) == known_.end()) {
       const std::string name = path(field.substr(0, 100));
       throw invalid_field(
           name, fmt::format("{} is not a field that is known here", name));

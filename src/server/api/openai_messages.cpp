@@ -81,6 +81,7 @@ read_call(const Json& value, const std::string& path, size_t most_depth) {
   } catch (const ApiError&) {
     function.reject("arguments", "must be the text of a JSON object");
   }
+  function.accept({"parsed_arguments"}); // what OpenAI's own client adds
   function.done();
   fields.done();
   return call;
@@ -106,7 +107,8 @@ void read_assistant(
   if (refusal && message.content.empty()) {
     message.content = *refusal;
   }
-  fields.accept({"annotations"}); // of an answer that is sent back
+  // Of an answer that is sent back; OpenAI's own client adds "parsed".
+  fields.accept({"annotations", "parsed"});
   fields.refuse("audio", "cannot be read: only text can");
   fields.refuse("function_call", "is no longer in use: send tool_calls");
 }
@@ -119,6 +121,7 @@ void refuse_assistants_fields(Fields& fields) {
         "reasoning",
         "refusal",
         "annotations",
+        "parsed",
         "audio",
         "function_call"}) {
     fields.refuse(

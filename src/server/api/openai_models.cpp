@@ -46,7 +46,7 @@ void handle_embeddings(
   using Form = EmbeddingReply::Form;
   const ServerLimits& limits = context.options.limits;
   EmbeddingRequest request = read_embedding_request(
-      parse_body(exchange->request().body, {limits.json_depth}), limits);
+      parse_body(exchange->request().body, json_limits(limits)), limits);
   const auto reply = std::make_shared<EmbeddingReply>(
       exchange,
       Dialect::openai,
