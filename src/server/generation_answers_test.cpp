@@ -71,6 +71,13 @@ TEST_CASE("answers: may begin inside reasoning, if the template says so") {
   CHECK(done->choice().content == "It is 4.");
 }
 
+TEST_CASE("answers: a call that a stop string cut is none to be made") {
+  Fixture f(call_of("weather", R"({"city": "Rome"})").c_str());
+  Job job = with_tools();
+  job.stop_strings = {"Rome"};
+  CHECK(f.answer(job)->choice().end->reason == ChoiceEnd::Reason::stop);
+}
+
 TEST_CASE("answers: calls of tools have ids, names and arguments") {
   Fixture f(("Looking.\n" + call_of("weather", R"({"city": "Rome"})") + "\n" +
              call_of("now", "{}"))

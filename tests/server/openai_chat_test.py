@@ -298,6 +298,16 @@ def test_no_call_can_begin_where_none_is_allowed(client):
 # ---- Structured output
 
 
+def goes_on(client, *messages, **more):
+    """What is answered when an answer is sent back as it came."""
+    answer = client.chat.completions.create(
+        model="scripted",
+        messages=[*user("First"), *messages, *user("SAY Again.")],
+        **more,
+    )
+    return answer.choices[0].message.content
+
+
 def test_a_class_is_filled_from_the_answer(client):
     answer = client.chat.completions.parse(
         model="scripted",
@@ -305,6 +315,7 @@ def test_a_class_is_filled_from_the_answer(client):
         response_format=Animal,
     )
     assert answer.choices[0].message.parsed == Animal(name="Hare", age=3)
+    assert goes_on(client, answer.choices[0].message) == "Again."
     with client.chat.completions.stream(
         model="scripted",
         messages=user('SAY {"name": "Hare", "age": 3}'),
@@ -312,6 +323,7 @@ def test_a_class_is_filled_from_the_answer(client):
     ) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].message.parsed == Animal(name="Hare", age=3)
+    assert goes_on(client, final.choices[0].message) == "Again."
 
 
 def test_a_class_is_filled_from_a_call(client):
@@ -323,6 +335,9 @@ def test_a_class_is_filled_from_a_call(client):
     )
     call = answer.choices[0].message.tool_calls[0]
     assert call.function.parsed_arguments == Animal(name="Hare", age=3)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "{}"}
+    message = answer.choices[0].message
+    assert goes_on(client, message, result, tools=[tool]) == "Again."
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,11 @@ TEST_CASE("openai messages: an answer can be sent back as it came") {
   const ChatMessage message = message_of(R"({
       "role": "assistant", "content": null, "refusal": null,
       "annotations": [], "audio": null, "function_call": null,
-      "reasoning_content": "hm",
+      "reasoning_content": "hm", "parsed": {"a": 1},
       "tool_calls": [
         {"id": "call_1", "type": "function", "index": 0,
-         "function": {"name": "look", "arguments": "{\"a\": 1}"}},
+         "function": {"name": "look", "arguments": "{\"a\": 1}",
+                      "parsed_arguments": {"a": 1}}},
         {"id": "call_2", "type": "function",
          "function": {"name": "wait", "arguments": ""}}]})");
   CHECK(message.content == "");
