@@ -67,20 +67,19 @@ inline bool can_populate() {
       pages_present(memory) == memory.size() / page_bytes();
 }
 
-// Bytes of `memory` that large pages were asked for, whether or not the system
-// has any.
-inline uint64_t large_page_hint_bytes(std::span<const std::byte> memory) {
-  const auto first = reinterpret_cast<uintptr_t>(memory.data());
+// Bytes at addresses from `first` to `last` that large pages were asked for,
+// whether or not the system has any.
+inline uint64_t large_page_hint_bytes(uintptr_t first, uintptr_t last) {
   std::ifstream file("/proc/self/smaps");
   uint64_t total = 0;
-  uint64_t size = 0; // of what of the mapping lies in `memory`
+  uint64_t size = 0; // of what of the mapping lies there
   for (std::string line; std::getline(file, line);) {
     uint64_t begin = 0;
     uint64_t end = 0;
     if (std::sscanf(line.c_str(), "%" SCNx64 "-%" SCNx64 " ", &begin, &end) ==
         2) {
       begin = std::max<uint64_t>(begin, first);
-      end = std::min<uint64_t>(end, first + memory.size());
+      end = std::min<uint64_t>(end, last);
       size = begin < end ? end - begin : 0;
     } else if (
         line.starts_with("VmFlags:") &&
@@ -89,6 +88,15 @@ inline uint64_t large_page_hint_bytes(std::span<const std::byte> memory) {
     }
   }
   return total;
+}
+
+inline uint64_t large_page_hint_bytes(std::span<const std::byte> memory) {
+  const auto first = reinterpret_cast<uintptr_t>(memory.data());
+  return large_page_hint_bytes(first, first + memory.size());
+}
+// Of all memory of this process.
+inline uint64_t large_page_hint_bytes() {
+  return large_page_hint_bytes(0, UINTPTR_MAX);
 }
 
 // Some kernels are built without large pages.
@@ -106,6 +114,9 @@ inline bool can_populate() {
   return false;
 }
 inline uint64_t large_page_hint_bytes(std::span<const std::byte>) {
+  return 0;
+}
+inline uint64_t large_page_hint_bytes() {
   return 0;
 }
 inline bool can_hint_large_pages() {
