@@ -2,14 +2,13 @@
 
 #include <spdlog/sinks/stdout_sinks.h>
 
-#include <chrono>
-#include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/error.h"
 #include "base/log_format.h"
+#include "base/rfc3339.h"
 
 namespace mlx_flash::log {
 
@@ -38,32 +37,12 @@ class TextFormatter : public spdlog::formatter {
   }
 };
 
-// Such as "2026-11-22T22:07:00.123Z".
-std::string utc(std::chrono::system_clock::time_point moment) {
-  using namespace std::chrono;
-  const auto milliseconds =
-      duration_cast<std::chrono::milliseconds>(moment.time_since_epoch())
-          .count();
-  const auto seconds = static_cast<std::time_t>(milliseconds / 1000);
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  return fmt::format(
-      "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-      parts.tm_year + 1900,
-      parts.tm_mon + 1,
-      parts.tm_mday,
-      parts.tm_hour,
-      parts.tm_min,
-      parts.tm_sec,
-      milliseconds % 1000);
-}
-
 class JsonFormatter : public spdlog::formatter {
  public:
   void format(const log_msg& message, spdlog::memory_buf_t& out) override {
     std::string line = fmt::format(
         R"({{"ts":"{}","level":"{}","msg":)",
-        utc(message.time),
+        rfc3339(message.time, 3),
         view(spdlog::level::to_string_view(message.level)));
     append_json_text(line, view(message.payload));
     line += "}\n";

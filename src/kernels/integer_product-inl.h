@@ -247,16 +247,9 @@ HWY_INLINE void multiply_code_rows(
     const int64_t end = std::min(first + kColumns, in);
     unpack_codes<CodeType>(rows, first, end, quads);
     const CodePanel panel{quads, first, end, scales};
-    // Parts of nearly equal size: a small last one would waste the codes that
-    // it loads.
-    int64_t row = 0;
-    for (int64_t parts = (task.rows + kRows - 1) / kRows; parts > 0; --parts) {
-      const int64_t count = (task.rows - row + parts - 1) / parts;
-      for_row_count<kRows>(count, [&](auto n) HWY_ATTR {
-        add_code_panel<n(), CodeType, Sum>(task, panel, row);
-      });
-      row += count;
-    }
+    for_row_parts<kRows>(task.rows, [&](auto n, int64_t row) HWY_ATTR {
+      add_code_panel<n(), CodeType, Sum>(task, panel, row);
+    });
   }
 }
 

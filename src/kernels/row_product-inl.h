@@ -439,16 +439,9 @@ inline ProductTask some_rows(ProductTask task, int64_t first, int64_t count) {
 
 template <class CodeType, int64_t kGroupPieces, class Sum>
 void multiply_few_rows(const ProductTask& task) {
-  int64_t row = 0;
-  int64_t parts = (task.rows + kCodeRowsAtOnce - 1) / kCodeRowsAtOnce;
-  for (; parts > 0; --parts) {
-    const int64_t count = (task.rows - row + parts - 1) / parts;
-    for_row_count<kCodeRowsAtOnce>(count, [&](auto n) HWY_ATTR {
-      multiply_few<CodeType, kGroupPieces, Sum, n()>(
-          some_rows(task, row, count));
-    });
-    row += count;
-  }
+  for_row_parts<kCodeRowsAtOnce>(task.rows, [&](auto n, int64_t row) HWY_ATTR {
+    multiply_few<CodeType, kGroupPieces, Sum, n()>(some_rows(task, row, n()));
+  });
 }
 
 template <class CodeType, class Sum>

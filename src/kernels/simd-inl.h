@@ -88,6 +88,18 @@ HWY_INLINE void for_row_count(int64_t count, const Call& call) {
   }
 }
 
+// Calls call(n, first) for parts of `rows`, of nearly equal size: a small last
+// one would waste what it loads. n is an integral_constant of at most kMost.
+template <int kMost, class Call>
+HWY_INLINE void for_row_parts(int64_t rows, const Call& call) {
+  int64_t first = 0;
+  for (int64_t parts = (rows + kMost - 1) / kMost; parts > 0; --parts) {
+    const int64_t count = (rows - first + parts - 1) / parts;
+    for_row_count<kMost>(count, [&](auto n) HWY_ATTR { call(n, first); });
+    first += count;
+  }
+}
+
 // Fetches the line at an address into the cache of that level and those behind
 // it. Harmless where nothing is.
 template <int kLevel>

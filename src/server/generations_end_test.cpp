@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "server/test_generations.h"
+#include "server/workers.h"
 
 using namespace mlx_flash;
 using namespace mlx_flash::server;
@@ -333,7 +334,7 @@ TEST_CASE(
 
 TEST_CASE("generations: workers and callers may be threads of their own") {
   Fixture f("abcdef");
-  ThreadWorkers workers(2);
+  WorkerPool workers(2, SIZE_MAX);
   Generations generations(f.options, f.loop, workers, *f.models, f.metrics);
   std::atomic<int> over = 0;
   struct CountingSink : RecordingSink {

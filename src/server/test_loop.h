@@ -1,6 +1,6 @@
 // For tests: a loop that does only what its test tells it to, on a clock that
-// the test moves, and workers that are part of it or threads of their own. So
-// a test without threads of its own is the same each time it runs.
+// the test moves, and workers that are part of it. So a test without threads of
+// its own is the same each time it runs.
 //
 // Thread rule: post() from any thread; what runs tasks belongs to the test's.
 #pragma once
@@ -11,9 +11,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "server/loop.h"
 
@@ -126,56 +124,6 @@ class LoopWorkers : public Workers {
 
  private:
   Loop& loop_;
-};
-
-// Work that is done by threads. What was taken is done before it is destroyed.
-class ThreadWorkers : public Workers {
- public:
-  explicit ThreadWorkers(int threads) {
-    for (int i = 0; i < threads; ++i) {
-      threads_.emplace_back([this] { work(); });
-    }
-  }
-  ~ThreadWorkers() override {
-    {
-      std::lock_guard lock(mutex_);
-      closed_ = true;
-      changed_.notify_all();
-    }
-    for (std::thread& thread : threads_) {
-      thread.join();
-    }
-  }
-
-  bool post(Task task) override {
-    std::lock_guard lock(mutex_);
-    tasks_.push_back(std::move(task));
-    changed_.notify_all();
-    return true;
-  }
-
- private:
-  void work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      changed_.wait(lock, [&] { return closed_ || !tasks_.empty(); });
-      if (tasks_.empty()) {
-        return;
-      }
-      Task task = std::move(tasks_.front());
-      tasks_.pop_front();
-      lock.unlock();
-      task();
-      task = nullptr; // what it holds goes without the lock
-      lock.lock();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Task> tasks_;
-  bool closed_ = false;
-  std::vector<std::thread> threads_;
 };
 
 } // namespace mlx_flash::server

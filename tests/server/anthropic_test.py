@@ -4,13 +4,13 @@ import asyncio
 import json
 
 import anthropic
-import pydantic
 import pytest
 
 from clients import (
     ANTHROPIC_TOOL,
     CALL_PARIS,
     CALL_ROME,
+    Animal,
     anthropic_client,
     async_anthropic_client,
     user,
@@ -18,11 +18,6 @@ from clients import (
 )
 
 THINKING = {"type": "enabled", "budget_tokens": 1024}
-
-
-class Animal(pydantic.BaseModel):
-    name: str
-    age: int
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import anthropic
 import ollama
 import openai
+import pydantic
 
 WEATHER = {
     "type": "object",
@@ -32,6 +33,11 @@ OTHER_TOOL = {
 
 CALL_PARIS = 'CALL get_weather {"city": "Paris"}'
 CALL_ROME = 'CALL get_weather {"city": "Rome"}'
+
+
+class Animal(pydantic.BaseModel):
+    name: str
+    age: int
 
 
 def openai_client(server, **more):

@@ -4,16 +4,18 @@ import asyncio
 import json
 
 import ollama
-import pydantic
 import pytest
 import requests
 
-from clients import CALL_PARIS, CALL_ROME, OPENAI_TOOL, ollama_client, user, words
-
-
-class Animal(pydantic.BaseModel):
-    name: str
-    age: int
+from clients import (
+    CALL_PARIS,
+    CALL_ROME,
+    OPENAI_TOOL,
+    Animal,
+    ollama_client,
+    user,
+    words,
+)
 
 
 @pytest.fixture

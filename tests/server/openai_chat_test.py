@@ -4,7 +4,6 @@ import asyncio
 import json
 
 import openai
-import pydantic
 import pytest
 import requests
 
@@ -13,16 +12,12 @@ from clients import (
     CALL_ROME,
     OPENAI_TOOL,
     OTHER_TOOL,
+    Animal,
     async_openai_client,
     openai_client,
     user,
     words,
 )
-
-
-class Animal(pydantic.BaseModel):
-    name: str
-    age: int
 
 
 @pytest.fixture

@@ -4,23 +4,18 @@ import asyncio
 import json
 
 import openai
-import pydantic
 import pytest
 
 from clients import (
     CALL_PARIS,
     CALL_ROME,
     RESPONSE_TOOL,
+    Animal,
     async_openai_client,
     openai_client,
     user,
     words,
 )
-
-
-class Animal(pydantic.BaseModel):
-    name: str
-    age: int
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "base/rfc3339.h"
 #include "parse/answer_parser.h"
 #include "server/api/ollama_folder.h"
 #include "server/api/ollama_reply.h"
-#include "server/api/rfc3339.h"
 
 namespace mlx_flash::server {
 

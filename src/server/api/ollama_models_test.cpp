@@ -1,3 +1,4 @@
+#include "base/rfc3339.h"
 #include "server/api/ollama_models.h"
 
 #include <doctest/doctest.h>
@@ -10,7 +11,6 @@
 
 #include "server/api/ollama_folder.h"
 #include "server/api/ollama_reply.h"
-#include "server/api/rfc3339.h"
 #include "server/api/test_ollama.h"
 #include "server/test_loop.h"
 #include "server/test_scripted_engine.h"

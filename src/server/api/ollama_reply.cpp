@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "server/api/rfc3339.h"
+#include "base/rfc3339.h"
 
 namespace mlx_flash::server {
 

@@ -1,10 +1,10 @@
+#include "base/rfc3339.h"
 #include "server/api/ollama_stream.h"
 
 #include <doctest/doctest.h>
 
 #include <limits>
 
-#include "server/api/rfc3339.h"
 #include "server/api/test_exchange.h"
 #include "server/api/test_ollama.h"
 #include "server/test_loop.h"

@@ -140,13 +140,7 @@ Job read_chat_request(
 }
 
 std::vector<Route> openai_chat_routes() {
-  Route route;
-  route.method = "POST";
-  route.path = "/v1/chat/completions";
-  route.dialect = Dialect::openai;
-  route.handle = handle_chat;
-  route.slow = true;
-  return {route};
+  return {{"POST", "/v1/chat/completions", Dialect::openai, handle_chat, true}};
 }
 
 } // namespace mlx_flash::server

@@ -133,13 +133,8 @@ std::vector<Job> read_completion_request(
 }
 
 std::vector<Route> openai_completions_routes() {
-  Route route;
-  route.method = "POST";
-  route.path = "/v1/completions";
-  route.dialect = Dialect::openai;
-  route.handle = handle_completions;
-  route.slow = true;
-  return {route};
+  return {
+      {"POST", "/v1/completions", Dialect::openai, handle_completions, true}};
 }
 
 } // namespace mlx_flash::server

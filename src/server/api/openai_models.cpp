@@ -5,11 +5,11 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "base/rfc3339.h"
 #include "server/api/embedding_reply.h"
 #include "server/api/openai_common.h"
 #include "server/api/openai_fields.h"
 #include "server/api/openai_inputs.h"
-#include "server/api/rfc3339.h"
 #include "server/api/routes.h"
 
 namespace mlx_flash::server {
@@ -53,14 +53,6 @@ void handle_embeddings(
       request.base64 ? Form::base64 : Form::numbers,
       embedding_list);
   start_embeddings(context, exchange, std::move(request.job), reply);
-}
-
-Route make_route(const char* method, const char* path) {
-  Route route;
-  route.method = method;
-  route.path = path;
-  route.dialect = Dialect::openai;
-  return route;
 }
 
 } // namespace
@@ -139,28 +131,24 @@ std::vector<Route> openai_models_routes() {
   // The server's own start: what a folder says of its age is nobody's business.
   const int64_t created = make_head("", "", "").created;
 
-  Route list = make_route("GET", "/v1/models");
-  list.handle = [created](
-                    ApiContext& context,
-                    std::shared_ptr<HttpExchange> exchange,
-                    const std::string&) {
+  const auto list = [created](
+                        ApiContext& context,
+                        const std::shared_ptr<HttpExchange>& exchange,
+                        const std::string&) {
     send_json(*exchange, model_list(context.models.models(), created));
   };
-
-  Route one = make_route("GET", "/v1/models/{name...}");
-  one.handle = [created](
-                   ApiContext& context,
-                   std::shared_ptr<HttpExchange> exchange,
-                   const std::string& name) {
+  const auto one = [created](
+                       ApiContext& context,
+                       const std::shared_ptr<HttpExchange>& exchange,
+                       const std::string& name) {
     send_json(
         *exchange,
         model_object(find_model(context.models, name).name, created));
   };
-
-  Route embeddings = make_route("POST", "/v1/embeddings");
-  embeddings.handle = handle_embeddings;
-  embeddings.slow = true;
-  return {list, one, embeddings};
+  return {
+      {"GET", "/v1/models", Dialect::openai, list},
+      {"GET", "/v1/models/{name...}", Dialect::openai, one},
+      {"POST", "/v1/embeddings", Dialect::openai, handle_embeddings, true}};
 }
 
 } // namespace mlx_flash::server

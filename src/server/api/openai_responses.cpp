@@ -54,13 +54,8 @@ void create_response(
 }
 
 Route make_route(const char* method, const char* path, Handle handle) {
-  Route route;
-  route.method = method;
-  route.path = path;
-  route.dialect = Dialect::openai;
-  route.handle = std::move(handle);
-  route.slow = true; // bodies, pages of items
-  return route;
+  constexpr bool kSlow = true; // bodies, pages of items
+  return {method, path, Dialect::openai, std::move(handle), kSlow};
 }
 
 } // namespace

@@ -154,14 +154,13 @@ HttpResponse hints(ApiContext& context) {
 }
 
 Route get(const char* path, HttpResponse (*answer)(ApiContext&)) {
-  Route route;
-  route.method = "GET";
-  route.path = path;
-  route.handle = [answer](
-                     ApiContext& context,
-                     const std::shared_ptr<HttpExchange>& exchange,
-                     const std::string&) { exchange->send(answer(context)); };
-  return route;
+  const auto handle = [answer](
+                          ApiContext& context,
+                          const std::shared_ptr<HttpExchange>& exchange,
+                          const std::string&) {
+    exchange->send(answer(context));
+  };
+  return {"GET", path, Dialect::openai, handle};
 }
 
 } // namespace
