@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/align.h"
 #include "base/error.h"
 
 namespace mlx_flash {
@@ -92,7 +93,8 @@ bool Admission::try_admit(Request& request, size_t active) {
       ? prefixes_->begin(timeline.sequence, request.tokens)
       : 0;
   const size_t length = timeline.tokens.size() + request.tokens.size();
-  if (!reserve(timeline, length) || !make_headroom(timeline, active)) {
+  if (!could_make_room(timeline, length, active) ||
+      !reserve(timeline, length) || !make_headroom(timeline, active)) {
     cache_.set_length(
         timeline.sequence, static_cast<int>(timeline.tokens.size()));
     return false;
@@ -143,11 +145,31 @@ void Admission::read_again_what_was_lost(Request& request) {
 
 bool Admission::reserve(const Timeline& timeline, size_t length) {
   while (!cache_.reserve(timeline.sequence, static_cast<int>(length))) {
-    if (!(prefixes_ && prefixes_->give_back_page()) && !drop_idle(timeline)) {
+    if (!(prefixes_ && prefixes_->give_back_page()) && !drop_idle(timeline) &&
+        !(prefixes_ && prefixes_->part_with_page(timeline.sequence))) {
       return false;
     }
   }
   return true;
+}
+
+// False if it certainly cannot, before anything is given up in vain.
+bool Admission::could_make_room(
+    const Timeline& timeline,
+    size_t length,
+    size_t active) const {
+  constexpr size_t kPage = ops::kKvPageTokens;
+  const auto pages_of = [&](const Timeline& each) {
+    return div_up(static_cast<size_t>(cache_.length(each.sequence)), kPage);
+  };
+  size_t pages = cache_.free_pages() + pages_of(timeline);
+  pages += prefixes_ ? prefixes_->spare_pages() : 0;
+  for (const auto& each : timelines_) {
+    if (!each->active && each.get() != &timeline) {
+      pages += pages_of(*each);
+    }
+  }
+  return pages >= div_up(length, kPage) + active;
 }
 
 // The one that has been idle for longest.

@@ -89,6 +89,8 @@ class Admission {
       const std::vector<RequestPtr>& active) const;
   bool try_admit(Request& request, size_t active);
   void read_again_what_was_lost(Request& request);
+  bool could_make_room(const Timeline& timeline, size_t length, size_t active)
+      const;
   bool drop_idle(const Timeline& except);
   bool make_headroom(const Timeline& timeline, size_t active);
   void preempt(std::vector<RequestPtr>& active, size_t index);

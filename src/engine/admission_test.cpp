@@ -202,6 +202,37 @@ TEST_CASE("admission: idle sessions give way, and go on with the same bits") {
   }
 }
 
+TEST_CASE("prefix cache: is not given up for what does not fit anyway") {
+  const auto engine = Engine::open(keeping(8 * kPage));
+  const auto kept = some_tokens(1, 3 * kPage);
+  {
+    Answer first(*engine, kept, explained(1));
+    first.listener->wait_for_end();
+  }
+  Answer busy(*engine, some_tokens(2, 2 * kPage + 3), explained(50));
+  busy.listener->wait_for_tokens(1);
+  Answer late(*engine, some_tokens(3, 7 * kPage), explained(1));
+  busy.listener->wait_for_tokens(20); // and each step, it asks
+  if (!busy.listener->has_ended()) {
+    CHECK(engine->stats().kv_pages_kept >= 3);
+  }
+  late.listener->wait_for_end();
+  CHECK(late.listener->error == nullptr);
+}
+
+TEST_CASE("prefix cache: leaves a full session what it goes back to") {
+  const auto engine = Engine::open(keeping(4 * kPage));
+  const auto roomy = Engine::open(demo_options(24, 1024));
+  const auto session = engine->new_session();
+  const auto same = roomy->new_session();
+  for (Session* each : {session.get(), same.get()}) {
+    each->extend(some_tokens(1, 4 * kPage), Session::Logits::last);
+    each->rewind(4 * kPage - 10);
+  }
+  CHECK(
+      session->extend(some_tokens(2, 10)) == same->extend(some_tokens(2, 10)));
+}
+
 TEST_CASE("session: a cancelled prompt stops within a layer") {
   const auto engine = Engine::open(keeping(1024));
   const auto session = engine->new_session();

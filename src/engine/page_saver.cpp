@@ -1,8 +1,13 @@
 #include "engine/page_saver.h"
 
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <iterator>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 namespace mlx_flash {
 
@@ -65,17 +70,26 @@ void PageSaver::work() {
     const Task task = std::move(tasks_.front());
     tasks_.pop_front();
     lock.unlock();
+    carry_out(task);
+    lock.lock();
+    if (task.page) {
+      written_.push_back(*task.page);
+      changed_.notify_all();
+    }
+  }
+}
+
+// What fails here is a page that is not kept, and never the engine.
+void PageSaver::carry_out(const Task& task) {
+  try {
     const auto tokens = std::span(*task.text).first(task.length);
     if (task.page) {
       store_.write(tokens, cache_.page(*task.page));
     } else {
       store_.use(tokens);
     }
-    lock.lock();
-    if (task.page) {
-      written_.push_back(*task.page);
-      changed_.notify_all();
-    }
+  } catch (const std::exception& error) {
+    log::warn("[prompt-cache] {}; a page is not kept", error.what());
   }
 }
 
@@ -88,17 +102,38 @@ void PageSaver::settle() {
   release(std::move(written));
 }
 
-bool PageSaver::wait() {
+bool PageSaver::wait(double seconds) {
   if (pending_.empty()) {
     return false;
   }
   std::vector<uint32_t> written;
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return !written_.empty(); });
+    changed_.wait_for(lock, std::chrono::duration<double>(seconds), [&] {
+      return !written_.empty();
+    });
     written.swap(written_);
   }
+  const bool any = !written.empty();
   release(std::move(written));
+  return any;
+}
+
+bool PageSaver::take_back(const std::function<bool(uint32_t page)>& may_go) {
+  uint32_t page = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found =
+        std::find_if(tasks_.rbegin(), tasks_.rend(), [&](const Task& task) {
+          return task.page && may_go(*task.page);
+        });
+    if (found == tasks_.rend()) {
+      return false;
+    }
+    page = *found->page;
+    tasks_.erase(std::next(found).base());
+  }
+  release({page});
   return true;
 }
 

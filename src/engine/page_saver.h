@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -40,8 +41,12 @@ class PageSaver {
 
   // Lets go of the pages that have been written.
   void settle();
-  // The same, once there is one more. False if none is left to be written.
-  bool wait();
+  // The same, once there is one more, or after so many seconds. False if none
+  // has been written by then.
+  bool wait(double seconds);
+  // Lets go of a page that is not being written yet and never will be, the
+  // latest one of those that `may_go`. False if there is none.
+  bool take_back(const std::function<bool(uint32_t page)>& may_go);
 
   // It is not let go yet.
   bool is_pending(uint32_t page) const {
@@ -58,6 +63,7 @@ class PageSaver {
 
   void add(Task task);
   void work();
+  void carry_out(const Task& task);
   void release(std::vector<uint32_t> written);
 
   ops::PagedKvCache& cache_;

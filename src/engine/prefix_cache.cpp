@@ -1,6 +1,15 @@
 #include "engine/prefix_cache.h"
 
+#include "base/clock.h"
+
 namespace mlx_flash {
+
+namespace {
+
+// Seconds after which a disk is taken to have failed.
+constexpr double kLongWrite = 60;
+
+} // namespace
 
 PrefixCache::PrefixCache(ops::PagedKvCache& cache, PageStore* store)
     : cache_(cache),
@@ -72,11 +81,43 @@ bool PrefixCache::give_back_page() {
   }
   while (!evict()) {
     // Waits only for what would be spare once it is written.
-    if (!saver_ || spare_pages() == 0 || !saver_->wait()) {
+    if (!saver_ || spare_pages() == 0 || !free_from_saver()) {
       return false;
     }
   }
   return true;
+}
+
+bool PrefixCache::free_from_saver() {
+  const double begin = now_seconds();
+  const bool written = may_wait_ > 0 && saver_->wait(may_wait_);
+  may_wait_ -= now_seconds() - begin;
+  // What is being written just now is the last that is waited for.
+  return written ||
+      saver_->take_back([this](uint32_t page) { return is_spare(page); }) ||
+      saver_->wait(kLongWrite);
+}
+
+bool PrefixCache::part_with_page(int sequence) {
+  const auto pages = cache_.pages(sequence);
+  const size_t next = static_cast<size_t>(cache_.length(sequence)) /
+      static_cast<size_t>(ops::kKvPageTokens);
+  if (next >= pages.size()) {
+    return false;
+  }
+  const auto is_it = [page = pages[next]](uint32_t each) {
+    return each == page;
+  };
+  while (saver_ && saver_->is_pending(pages[next])) {
+    if (!saver_->take_back(is_it) && !saver_->wait(kLongWrite)) {
+      return false;
+    }
+  }
+  const auto page = index_.evict(is_it);
+  if (page) {
+    cache_.release(*page);
+  }
+  return page.has_value();
 }
 
 bool PrefixCache::evict() {
@@ -89,12 +130,14 @@ bool PrefixCache::evict() {
 }
 
 // A page that is being written can be had for some waiting.
+bool PrefixCache::is_spare(uint32_t page) const {
+  const uint32_t saving = saver_ && saver_->is_pending(page) ? 1 : 0;
+  return cache_.users(page) == 1 + saving;
+}
+
 size_t PrefixCache::spare_pages() const {
   size_t spare = 0;
-  index_.for_each([&](uint32_t page) {
-    const uint32_t saving = saver_ && saver_->is_pending(page) ? 1 : 0;
-    spare += cache_.users(page) == 1 + saving ? 1 : 0;
-  });
+  index_.for_each([&](uint32_t page) { spare += is_spare(page) ? 1 : 0; });
   return spare;
 }
 

@@ -50,6 +50,16 @@ class PrefixCache {
   bool give_back_page();
   // As many times as it could.
   size_t spare_pages() const;
+  // Leaves the page that a sequence writes to next to it alone. False if it is
+  // not kept here.
+  bool part_with_page(int sequence);
+
+  // A step begins, which is held up by writes no longer than kMostWaiting in
+  // all: pages that are needed before their turn are not written then.
+  void begin_step() {
+    may_wait_ = kMostWaiting;
+  }
+  static constexpr double kMostWaiting = 0.5; // seconds
 
   size_t pages() const {
     return index_.size();
@@ -61,11 +71,14 @@ class PrefixCache {
 
  private:
   bool evict();
+  bool free_from_saver();
+  bool is_spare(uint32_t page) const;
 
   ops::PagedKvCache& cache_;
   PageStore* const store_;
   std::unique_ptr<PageSaver> saver_; // with a store
   PrefixIndex index_;
+  double may_wait_ = kMostWaiting;
   uint64_t restored_tokens_ = 0;
 };
 

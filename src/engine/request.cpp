@@ -1,6 +1,9 @@
 #include "engine/request.h"
 
 #include <algorithm>
+#include <exception>
+
+#include "base/log.h"
 
 namespace mlx_flash {
 
@@ -39,6 +42,17 @@ void Request::tell_read() {
     const uint64_t all = result.prompt_tokens;
     const uint64_t left = std::min<uint64_t>(all, tokens.size() - read);
     listener->on_progress({position, all, all - left, result.cached_tokens});
+  }
+}
+
+// Whoever listens, the others' requests go on.
+void Request::deliver() {
+  try {
+    if (listener) {
+      listener->on_end(*this);
+    }
+  } catch (const std::exception& error) {
+    log::warn("[engine] at the end of a request: {}", error.what());
   }
 }
 

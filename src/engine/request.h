@@ -130,11 +130,7 @@ struct Request {
   void tell_read();
 
   // The engine lets go of this request.
-  void deliver() {
-    if (listener) {
-      listener->on_end(*this);
-    }
-  }
+  void deliver();
 };
 
 } // namespace mlx_flash

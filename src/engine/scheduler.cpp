@@ -173,6 +173,9 @@ void Scheduler::check_tokens(const Request& request) const {
 
 void Scheduler::step() {
   try {
+    if (prefixes_) {
+      prefixes_->begin_step();
+    }
     drop_cancelled();
     admission_.admit(active_);
     make_matchers();

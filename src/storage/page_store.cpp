@@ -42,6 +42,17 @@ class Namer {
   const HashState state_;
 };
 
+bool is_name(const std::string& text) {
+  return text.size() == kNameDigits &&
+      text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+bool is_unfinished(const std::filesystem::path& path) {
+  const auto page = path.stem();
+  return path.extension() == NewFile::kUnfinished &&
+      page.extension() == kOnce && is_name(page.stem().string());
+}
+
 // Empty for files that are not pages.
 std::optional<PageIndex::Page> page_of(
     const std::filesystem::directory_entry& entry) {
@@ -49,10 +60,8 @@ std::optional<PageIndex::Page> page_of(
   const std::string name = path.stem().string();
   const bool again = path.extension() == kAgain;
   std::error_code error;
-  if (name.size() != kNameDigits ||
-      name.find_first_not_of("0123456789abcdef") != std::string::npos ||
-      !(again || path.extension() == kOnce) || !entry.is_regular_file(error) ||
-      error) {
+  if (!is_name(name) || !(again || path.extension() == kOnce) ||
+      !entry.is_regular_file(error) || error) {
     return std::nullopt;
   }
   const uint64_t bytes = entry.file_size(error);
@@ -67,10 +76,15 @@ constexpr std::chrono::microseconds kBetweenPages(1);
 
 } // namespace
 
-uint64_t PageStore::memory_bytes(uint64_t bytes, uint64_t page_bytes) {
+// Others' pages may be smaller, but there are no more files for that.
+size_t PageStore::most_files(uint64_t bytes, uint64_t page_bytes) {
   const uint64_t files = bytes / page_file_bytes(0, page_bytes) + 1;
+  return std::min<uint64_t>(files, kMostFiles);
+}
+
+uint64_t PageStore::memory_bytes(uint64_t bytes, uint64_t page_bytes) {
   return 2 * kBufferBytes + // of writing and of reading
-      kBytesPerEntry * std::min<uint64_t>(files, kMostFiles);
+      kBytesPerEntry * most_files(bytes, page_bytes);
 }
 
 PageStore::PageStore(PageStoreOptions options)
@@ -78,7 +92,8 @@ PageStore::PageStore(PageStoreOptions options)
       model_(hash_of(std::as_bytes(std::span(options_.model)))),
       folder_(options_.folder),
       buffer_(kBufferBytes),
-      index_(options_.bytes) {
+      index_(options_.bytes),
+      most_files_(most_files(options_.bytes, options_.page_bytes)) {
   MLX_FLASH_CHECK(options_.page_tokens > 0 && options_.page_bytes > 0);
   take_in_files();
   make_room(0);
@@ -89,10 +104,12 @@ void PageStore::take_in_files() {
   std::filesystem::directory_iterator entries(folder_.path(), error);
   for (; !error && entries != std::filesystem::directory_iterator();
        entries.increment(error)) {
-    if (entries->path().extension() == NewFile::kUnfinished) {
+    if (is_unfinished(entries->path())) {
       std::error_code ignored;
       std::filesystem::remove(entries->path(), ignored);
     } else if (auto page = page_of(*entries)) {
+      // First, so that the index never takes more memory than is planned.
+      make_room(0);
       index_.add(std::move(*page));
     }
   }
@@ -124,6 +141,12 @@ std::filesystem::path PageStore::path_of(const PageIndex::Page& page) const {
   return folder_.path() / (page.name + (page.again ? kAgain : kOnce));
 }
 
+std::filesystem::path PageStore::path_of(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  const auto* found = index_.find(name);
+  return found ? path_of(*found) : std::filesystem::path();
+}
+
 PageLabel PageStore::label_of(Tokens tokens) const {
   return {model_, tokens, PageKind::keys_and_values};
 }
@@ -140,29 +163,32 @@ size_t PageStore::find(Tokens tokens, size_t first) const {
 
 bool PageStore::read(Tokens tokens, std::span<std::byte> page) {
   const std::string name = name_of(tokens);
-  std::filesystem::path path;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto* found = index_.find(name);
-    if (!found) {
+  for (;;) {
+    const auto path = path_of(name);
+    if (path.empty()) {
       return false;
     }
-    path = path_of(*found);
-  }
-  try {
-    read_page_file(path, label_of(tokens), page);
-  } catch (const Error& error) {
-    log::warn("[prompt-cache] {}; it is read anew", error.what());
-    const std::lock_guard lock(mutex_);
-    ++counts_.failed;
-    if (const auto* found = index_.find(name)) {
-      remove(*found);
+    try {
+      read_page_file(path, label_of(tokens), page);
+      const std::lock_guard lock(mutex_);
+      ++counts_.read;
+      return true;
+    } catch (const Error& error) {
+      if (path_of(name) == path) { // else use() has given it another name
+        give_up_damaged(name, error.what());
+        return false;
+      }
     }
-    return false;
   }
+}
+
+void PageStore::give_up_damaged(const std::string& name, const char* why) {
+  log::warn("[prompt-cache] {}; it is read anew", why);
   const std::lock_guard lock(mutex_);
-  ++counts_.read;
-  return true;
+  ++counts_.failed;
+  if (const auto* found = index_.find(name)) {
+    remove(*found);
+  }
 }
 
 void PageStore::use(Tokens tokens) {
@@ -224,7 +250,7 @@ void PageStore::write(Tokens tokens, std::span<const std::byte> page) {
 // For a file of so many bytes.
 void PageStore::make_room(uint64_t bytes) {
   while (index_.bytes() + bytes > options_.bytes ||
-         index_.size() >= kMostFiles) {
+         index_.size() >= most_files_) {
     const PageIndex::Page* least = index_.least();
     if (!least) {
       return;

@@ -46,8 +46,10 @@ class PageStore {
     uint64_t failed = 0; // damaged, or not written for want of room
   };
 
-  // Memory for so many files; there are no more of them.
+  // There are never more files, nor more than fit `bytes` if all are this
+  // model's; what it takes to know of so many.
   static constexpr size_t kMostFiles = 1 << 16;
+  static size_t most_files(uint64_t bytes, uint64_t page_bytes);
   static uint64_t memory_bytes(uint64_t bytes, uint64_t page_bytes);
 
   // Throws Error(io), as PrivateFolder does.
@@ -74,9 +76,11 @@ class PageStore {
   std::string name_of(Tokens tokens) const;
   std::vector<std::string> names_of(Tokens tokens) const;
   std::filesystem::path path_of(const PageIndex::Page& page) const;
+  std::filesystem::path path_of(const std::string& name) const; // or empty
   PageLabel label_of(Tokens tokens) const;
   void take_in_files();
   void make_room(uint64_t bytes);
+  void give_up_damaged(const std::string& name, const char* why);
   void remove(const PageIndex::Page& page);
 
   const PageStoreOptions options_;
@@ -85,6 +89,7 @@ class PageStore {
   const AlignedBuffer buffer_; // write()'s
   mutable std::mutex mutex_; // of what follows
   PageIndex index_;
+  const size_t most_files_;
   Counts counts_;
 };
 

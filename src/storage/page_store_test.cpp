@@ -5,10 +5,12 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <map>
 #include <numeric>
 #include <optional>
+#include <thread>
 
 #include "base/rng.h"
 #include "mlx_flash/error.h"
@@ -235,12 +237,19 @@ TEST_CASE("a file with the name of another text is not taken for it") {
 TEST_CASE("what a killed process left unfinished is removed") {
   const Folder folder;
   write_all(*std::make_unique<PageStore>(folder.options()), text(4));
-  std::ofstream(folder.path() / "0123.page.part") << "half";
-  std::ofstream(folder.path() / "notes.txt") << "not ours";
+  const std::string name = "0123456789abcdef0123456789abcdef";
+  std::ofstream(folder.path() / (name + ".page.part")) << "half";
+  const std::vector<std::string> others{
+      "notes.txt", "film.part", "0123.page.part", name + ".part"};
+  for (const std::string& other : others) {
+    std::ofstream(folder.path() / other) << "not ours";
+  }
   PageStore store(folder.options());
   CHECK(store.counts().files == 1);
-  CHECK(folder.files().size() == 2);
-  CHECK(std::filesystem::exists(folder.path() / "notes.txt"));
+  CHECK(folder.files().size() == 1 + others.size());
+  for (const std::string& other : others) {
+    CHECK(std::filesystem::exists(folder.path() / other));
+  }
 }
 
 TEST_CASE("a page that cannot be written is not kept, and no error") {
@@ -262,6 +271,48 @@ TEST_CASE("a page that someone removed is no error") {
   store.use(text(4));
   write_all(store, text(4));
   CHECK(has(store, text(4)));
+}
+
+TEST_CASE("a page that is used while it is read is read") {
+  Folder folder;
+  folder.bytes = 500 * kFileBytes;
+  PageStore store(folder.options());
+  for (uint32_t first = 0; first < 500; ++first) {
+    const Text tokens = text(4, 100 * first);
+    write_all(store, tokens);
+    std::atomic<bool> used = false;
+    std::thread user([&] {
+      store.use(tokens); // which renames its file
+      used = true;
+    });
+    while (!used) {
+      CHECK(has(store, tokens));
+    }
+    user.join();
+  }
+  CHECK(store.counts().failed == 0);
+}
+
+TEST_CASE("smaller pages of others do not make it more files") {
+  const Folder folder; // room for 85 files
+  {
+    PageStoreOptions others = folder.options();
+    others.model = "a smaller model";
+    others.page_bytes = 10;
+    PageStore store(others); // with room for 128 of its own
+    for (uint32_t first = 0; first < 110; ++first) {
+      const Text tokens = text(4, 100 * first);
+      store.write(tokens, std::vector<std::byte>(10));
+    }
+    CHECK(store.counts().files == 110);
+  }
+  PageStore store(folder.options());
+  const size_t most = PageStore::most_files(folder.bytes, kPageBytes);
+  CHECK(most < 110);
+  CHECK(store.counts().files < most);
+  CHECK(store.counts().given_up > 0);
+  write_all(store, text(400));
+  CHECK(store.counts().files <= most);
 }
 
 TEST_CASE("a page that is larger than the store is not kept") {
