@@ -202,6 +202,76 @@ TEST_CASE("admission: idle sessions give way, and go on with the same bits") {
   }
 }
 
+TEST_CASE("admission: a stopped step takes nobody's room away") {
+  const auto engine = Engine::open(demo_options(24, 8 * kPage));
+  const auto gone = engine->new_session();
+  const auto stays = engine->new_session();
+  const auto late = engine->new_session();
+  std::vector<std::shared_ptr<RecordingListener>> listeners;
+  for (int i = 0; i < 3; ++i) {
+    listeners.push_back(std::make_shared<RecordingListener>());
+  }
+  // It leaves when its turn comes, as the step of the first two begins.
+  listeners[0]->at_progress = [&](const GenerationProgress& now) {
+    if (now.queue_position == 0) {
+      gone->cancel();
+    }
+  };
+  // So that all three come before one step.
+  Answer first(*engine, some_tokens(0, 2), explained(1));
+  first.listener->wait_for_end();
+  const auto opener = std::make_shared<RecordingListener>();
+  opener->at_text = [&] {
+    gone->start(some_tokens(1, 4 * kPage), explained(2), listeners[0]);
+    stays->start(some_tokens(2, 3 * kPage - 20), explained(2), listeners[1]);
+    late->start(some_tokens(3, 6 * kPage), explained(2), listeners[2]);
+  };
+  first.session->start(some_tokens(4, 2), explained(1), opener);
+  for (const auto& each : listeners) {
+    each->wait_for_end();
+    CHECK(each->error == nullptr);
+  }
+  CHECK(listeners[0]->result.finish_reason == FinishReason::cancelled);
+  CHECK(listeners[1]->tokens.size() == 2);
+  CHECK(listeners[2]->tokens.size() == 2);
+}
+
+TEST_CASE("admission: who leaves gives back what was reserved for the rest") {
+  EngineOptions options = demo_options(24, 8 * kPage);
+  options.prefill_chunk = 16;
+  const auto engine = Engine::open(options);
+  const auto session = engine->new_session();
+  const auto listener = std::make_shared<RecordingListener>();
+  listener->at_progress = [&](const GenerationProgress& now) {
+    if (now.prompt_read > 0) {
+      session->cancel();
+    }
+  };
+  session->start(some_tokens(1, 6 * kPage), explained(2), listener);
+  listener->wait_for_end();
+  CHECK(session->length() > 0);
+  CHECK(wait_for([&] { return engine->stats().kv_pages_used == 1; }));
+}
+
+TEST_CASE("admission: giving way twice loses nothing that was said") {
+  EngineOptions options = demo_options(24, 12 * kPage);
+  options.prefill_chunk = 2; // it is read again for long
+  const auto engine = Engine::open(options);
+  const auto prompt = some_tokens(3, 10);
+  Answer first(*engine, some_tokens(1, 10), explained(300));
+  Answer second(*engine, some_tokens(2, 10), explained(740));
+  Answer last(*engine, prompt, explained(400));
+  REQUIRE(wait_for(
+      [&] { return engine->stats().preemptions == 2; },
+      std::chrono::seconds(60)));
+  last.session->cancel();
+  last.listener->wait_for_end();
+  CHECK(last.listener->result.finish_reason == FinishReason::cancelled);
+  const size_t said = last.listener->tokens.size();
+  CHECK(said > kPage);
+  CHECK(last.session->length() == prompt.size() + said - 1);
+}
+
 TEST_CASE("prefix cache: is not given up for what does not fit anyway") {
   const auto engine = Engine::open(keeping(8 * kPage));
   const auto kept = some_tokens(1, 3 * kPage);

@@ -193,6 +193,12 @@ void Scheduler::step() {
     const auto why = current_error();
     for_each_request([&](const RequestPtr& request) { request->end(why); });
   }
+  for_each_request([this](const RequestPtr& request) {
+    if (request->ended && request->serial > 0) { // else it was never admitted
+      admission_.let_go(*request);
+      request->grammar = nullptr; // its room is for others
+    }
+  });
 }
 
 void Scheduler::run_or_end(
@@ -525,10 +531,6 @@ void Scheduler::shorten(Timeline& timeline, size_t length) {
 void Scheduler::deliver() {
   const auto give_back = [this](const RequestPtr& request) {
     if (request->ended) {
-      if (request->serial > 0) { // else it was never admitted
-        admission_.let_go(*request);
-      }
-      request->grammar = nullptr; // its room is for others
       request->deliver();
     }
     return request->ended;

@@ -52,6 +52,10 @@ struct Answer {
       : session(engine.new_session()) {
     session->start(prompt, options, listener);
   }
+  Answer(
+      std::unique_ptr<Session> started,
+      std::shared_ptr<RecordingListener> its_listener)
+      : session(std::move(started)), listener(std::move(its_listener)) {}
 };
 
 // Tokens and log-probabilities, whose bits tell more than tokens do.
