@@ -92,7 +92,9 @@ std::vector<TokenId> allowed(const Vocabulary& words, GrammarMatcher& matcher) {
 // of what it is in, without which random texts would go on for ever.
 class Writer {
  public:
-  Writer(const Vocabulary& words, Rng& rng) : words_(words), rng_(rng) {}
+  // Some answers begin with reasoning, which can begin nowhere else.
+  Writer(const Vocabulary& words, Rng& rng)
+      : words_(words), rng_(rng), aim_(rng.below(4) == 0 ? "<think>" : "") {}
 
   TokenId choose(const std::vector<TokenId>& ids) {
     const bool may_end =
@@ -314,7 +316,7 @@ TEST_CASE("answer grammar: required calls are made, and nothing else") {
       wishes.parallel_calls = parallel;
       wishes.may_reason = parallel;
       const Counts counts = check_answers(
-          form, wishes, marks, 8, [&](const ParsedAnswer& answer) {
+          form, wishes, marks, 12, [&](const ParsedAnswer& answer) {
             check_calls(answer);
             CHECK(!answer.calls.empty());
             CHECK((parallel || answer.calls.size() == 1));

@@ -60,34 +60,40 @@ class GrammarWriter {
     return "TEXT?";
   }
 
-  // Text in which calls and reasoning may begin anywhere where AnswerParser
-  // sees them begin. Each piece of it has only one reading, so that the lexer
+  // Text in which calls may begin anywhere, and reasoning where AnswerParser
+  // sees it begin. Each piece of it has only one reading, so that the lexer
   // never has to choose.
   std::string free_answer() {
     rules_ += call_rules();
     rules_ += fmt::format(
-        "TEXT: {}\nTO_CALL: (TEXT) {}\n", text_without_marks(), opening());
-    std::string piece = "TO_CALL call";
-    std::string last = "TEXT?";
-    std::string first;
-    if (!form_.think_open.empty()) {
-      rules_ += thought_rules();
-      rules_ += fmt::format(
-          "TO_THOUGHT: (TEXT & /((?s:.*)\\n)?/) {}\n",
-          lark_string(form_.think_open));
-      last += " | TO_THOUGHT THOUGHT?";
-      first = wishes_.in_reasoning ? "THOUGHT_END " : "";
-      // The answer may end within its reasoning.
-      const std::string open = wishes_.in_reasoning ? " | THOUGHT?" : "";
-      const std::string thoughts = "TO_THOUGHT THOUGHT_END";
-      return wishes_.parallel_calls
-          ? fmt::format(
-                "{}({} | {})* ({}){}", first, piece, thoughts, last, open)
-          : fmt::format(
-                "{}({})* ({} | {}){}", first, thoughts, piece, last, open);
+        "TEXT: {}\nTO_CALL: (TEXT) {}\n",
+        lark_text_without({call_anywhere()}),
+        opening());
+    if (form_.think_open.empty()) {
+      return answer_of("TEXT", "TO_CALL");
     }
-    return wishes_.parallel_calls ? fmt::format("({})* {}", piece, last)
-                                  : fmt::format("{} | {}", piece, last);
+    rules_ += thought_rules();
+    rules_ += fmt::format(
+        "TO_THOUGHT: /{0}/ {1}\nFIRST: TEXT & ~/{0}{2}(?s:.*)/\n"
+        "FIRST_TO_CALL: (FIRST) {3}\n",
+        fmt::format("[ \\n\\r\\t]{{0,{}}}", AnswerParser::kMostSpace - 1),
+        lark_string(form_.think_open),
+        escape_regex(form_.think_open),
+        opening());
+    // The answer may end within its reasoning.
+    const std::string answer =
+        "(TO_THOUGHT THOUGHT_END)* (TO_THOUGHT THOUGHT?"
+        " | " +
+        answer_of("FIRST", "FIRST_TO_CALL") + ")";
+    return wishes_.in_reasoning ? "THOUGHT_END " + answer + " | THOUGHT?"
+                                : answer;
+  }
+
+  // `text` and `to_call` are those before the first call.
+  std::string answer_of(const char* text, const char* to_call) const {
+    return wishes_.parallel_calls
+        ? fmt::format("{} call (TO_CALL call)* TEXT? | {}?", to_call, text)
+        : fmt::format("{} call | {}?", to_call, text);
   }
 
   // Reasoning, and then nothing but what is asked for.
@@ -135,14 +141,6 @@ class GrammarWriter {
 
   std::string call_anywhere() const {
     return "(?s:.*)" + escape_regex(form_.tools->opening_mark());
-  }
-
-  std::string text_without_marks() const {
-    return form_.think_open.empty()
-        ? lark_text_without({call_anywhere()})
-        : lark_text_without(
-              {call_anywhere(),
-               "((?s:.*)\\n)?" + escape_regex(form_.think_open)});
   }
 
   std::string opening() const {

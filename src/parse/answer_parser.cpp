@@ -23,7 +23,7 @@ struct AnswerParser::State {
         tools(signatures.begin(), signatures.end()),
         looks_for_calls(form.tools != nullptr && !tools.empty()),
         reasoning(begins_in_reasoning && !form.think_close.empty()) {
-    place.after_mark = reasoning;
+    after_mark = reasoning;
   }
 
   enum class Mark { none, think_open, think_close, call };
@@ -32,17 +32,12 @@ struct AnswerParser::State {
     size_t size = 0;
     bool partial = false; // the text ends within a mark, or before one
   };
-  // Where in the text the parser is.
-  struct Place {
-    bool after_mark = false; // and nothing was told since
-    bool line_begins = true;
-  };
 
   void push(std::string_view text, AnswerEvents& events);
   void read_call(AnswerEvents& events);
   size_t read_piece(AnswerEvents& events);
   size_t skip_text(size_t at) const;
-  Found find_mark(std::string_view text, bool line_begins) const;
+  Found find_mark(std::string_view text) const;
   void enter(Mark mark, std::string_view space, AnswerEvents& events);
   void end_call();
   void return_to_text(const std::string& rest);
@@ -57,12 +52,14 @@ struct AnswerParser::State {
   bool reasoning;
   std::string pending; // what was not read yet
   std::string told; // what is certain and was not passed on yet
-  Place place;
+  bool after_mark = false; // and nothing was told since
+  bool has_content = false;
+  std::string gap; // behind the last content, if calls followed
 
   std::unique_ptr<ToolCallParser> call; // that is being read
   size_t calls = 0; // that there were
   std::string space_before_call;
-  Place place_before_call;
+  bool mark_before_call = false;
 };
 
 void AnswerParser::State::push(std::string_view text, AnswerEvents& events) {
@@ -96,9 +93,7 @@ size_t AnswerParser::State::read_piece(AnswerEvents& events) {
       at = end;
       continue;
     }
-    const Found found = find_mark(
-        text.substr(end),
-        spaces.empty() ? place.line_begins : spaces.ends_with('\n'));
+    const Found found = find_mark(text.substr(end));
     if (found.partial) {
       return space;
     }
@@ -115,10 +110,8 @@ size_t AnswerParser::State::read_piece(AnswerEvents& events) {
 
 // From `at` to where white space or a mark may begin, or the end.
 size_t AnswerParser::State::skip_text(size_t at) const {
-  const size_t begin = at;
   for (; at < pending.size() && !is_space(pending[at]); ++at) {
-    const Found found = find_mark(
-        std::string_view(pending).substr(at), at == begin && place.line_begins);
+    const Found found = find_mark(std::string_view(pending).substr(at));
     if (found.partial || found.mark != Mark::none) {
       break;
     }
@@ -128,8 +121,7 @@ size_t AnswerParser::State::skip_text(size_t at) const {
 
 // The mark that `text` begins with. With no text left it may become any.
 AnswerParser::State::Found AnswerParser::State::find_mark(
-    std::string_view text,
-    bool line_begins) const {
+    std::string_view text) const {
   Found found;
   const auto look_for = [&](Mark mark, std::string_view spelling) {
     if (spelling.empty()) {
@@ -144,13 +136,13 @@ AnswerParser::State::Found AnswerParser::State::find_mark(
   };
   if (reasoning) {
     look_for(Mark::think_close, form.think_close);
-    if (place.after_mark) {
+    if (after_mark) {
       // A model may repeat what the template has opened already.
       look_for(Mark::think_open, form.think_open);
     }
     return found;
   }
-  if (line_begins || text.empty()) {
+  if (!has_content && calls == 0) {
     look_for(Mark::think_open, form.think_open);
   }
   if (looks_for_calls && calls < kMostCalls) {
@@ -167,11 +159,11 @@ void AnswerParser::State::enter(
   if (mark == Mark::call) {
     call = form.tools->make_parser(tools);
     space_before_call = space;
-    place_before_call = place;
+    mark_before_call = after_mark;
   } else {
     reasoning = mark == Mark::think_open;
   }
-  place = {.after_mark = true, .line_begins = true};
+  after_mark = true;
 }
 
 void AnswerParser::State::read_call(AnswerEvents& events) {
@@ -188,6 +180,9 @@ void AnswerParser::State::end_call() {
   } else {
     ++calls;
     pending.insert(0, over->text());
+    if (has_content && !mark_before_call) {
+      gap = std::move(space_before_call);
+    }
   }
 }
 
@@ -202,7 +197,7 @@ void AnswerParser::State::return_to_text(const std::string& rest) {
   while (kept > 0 && is_space(rest[kept - 1])) {
     --kept;
   }
-  place = place_before_call;
+  after_mark = mark_before_call;
   tell_space(space_before_call);
   tell(mark);
   tell(std::string_view(rest).substr(0, kept));
@@ -211,16 +206,18 @@ void AnswerParser::State::return_to_text(const std::string& rest) {
 
 void AnswerParser::State::tell(std::string_view text) {
   if (!text.empty()) {
+    told += std::exchange(gap, {});
     told += text;
-    place = {.after_mark = false, .line_begins = text.ends_with('\n')};
+    after_mark = false;
+    has_content = has_content || !reasoning;
   }
 }
 
-// White space that no mark follows. Behind a mark only the blanks before the
-// first line's text are of the text.
+// White space that no mark follows. Behind a mark, and before any content,
+// only the blanks before the first line's text are of the text.
 void AnswerParser::State::tell_space(std::string_view space) {
   const size_t line_end = space.rfind('\n');
-  if (place.after_mark && line_end != std::string_view::npos) {
+  if (after_mark && !has_content && line_end != std::string_view::npos) {
     space.remove_prefix(line_end + 1);
   }
   tell(space);
@@ -245,7 +242,9 @@ void AnswerParser::State::finish(AnswerEvents& events) {
   }
   const size_t end =
       std::min(pending.find_first_not_of(kSpaces), pending.size());
-  tell_space(std::string_view(pending).substr(0, end));
+  if (!after_mark || end < pending.size()) {
+    tell_space(std::string_view(pending).substr(0, end));
+  }
   tell(std::string_view(pending).substr(end));
   pending.clear();
   flush(events);

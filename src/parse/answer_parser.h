@@ -1,9 +1,9 @@
 // Tells apart what an answer consists of while it is being generated:
 // reasoning, content and calls of tools.
 //
-// Calls are found wherever their opening mark is. Reasoning may begin only
-// where a line does, so that a text about <think> stays a text; inside it
-// nothing but its end is a mark.
+// Calls are found wherever their opening mark is. Reasoning may only come
+// first, before any content or call, so that a text about <think> stays a
+// text; inside it nothing but its end is a mark.
 //
 // Thread rule: belongs to one answer.
 #pragma once
@@ -41,7 +41,8 @@ class AnswerParser {
   ~AnswerParser();
 
   // Holds back only what may yet become a mark, and white space, which may
-  // yet come before one: around reasoning and calls it belongs to neither.
+  // yet come before one. Around reasoning and calls it is nobody's, unless
+  // there is content on both sides of a call: then it is what separates them.
   void push(std::string_view text, AnswerEvents& events);
   // The answer is over: tells what was held back.
   void finish(AnswerEvents& events);

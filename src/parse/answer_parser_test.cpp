@@ -71,13 +71,25 @@ TEST_CASE("answer parser: reasoning that the template has opened") {
   CHECK(events_of(plain, kTools, true, {"a</think>"}) == "C<a</think>> ");
 }
 
-TEST_CASE("answer parser: reasoning may begin where a line does") {
-  CHECK(
-      events("Wait.\n<think>\nHm.\n</think>\nYes.") ==
-      "C<Wait.> R<Hm.> C<Yes.> ");
-  CHECK(events("Write <think> first.") == "C<Write <think> first.> ");
+TEST_CASE("answer parser: reasoning only comes first") {
+  CHECK(events("\n <think>\nHm.\n</think>\nYes.") == "R<Hm.> C<Yes.> ");
   CHECK(events("<think>a</think><think>b</think>c") == "R<ab> C<c> ");
+  const std::string shown = "Write:\n<think>\nHm.\n</think>\nYes.";
+  CHECK(events(shown) == "C<" + shown + "> ");
+  CHECK(
+      events("<think>a</think>" + shown + kCall + "\n<think>") ==
+      "R<a> C<" + shown + "> " + kCallEvents + "C<\n<think>> ");
+  CHECK(
+      events(kCall + "\n<think>b</think>") ==
+      kCallEvents + "C<<think>b</think>> ");
+  CHECK(events("Write <think> first.") == "C<Write <think> first.> ");
   CHECK(events("a</think>b") == "C<a</think>b> ");
+}
+
+TEST_CASE("answer parser: without marks of reasoning they are content") {
+  const AnswerForm plain{"", "", form_named("qwen-json")};
+  const std::string text = "<think>\nHm.\n</think>\n\nYes.";
+  CHECK(events_of(plain, kTools, false, {text}) == "C<" + text + "> ");
 }
 
 TEST_CASE("answer parser: calls before, between and behind content") {
@@ -90,8 +102,27 @@ TEST_CASE("answer parser: calls before, between and behind content") {
       kCallEvents + kCallEvents + "C<Done.> " + kCallEvents);
   CHECK(events("<think>\nHm\n</think>\n\n" + kCall) == "R<Hm> " + kCallEvents);
   CHECK(
-      events("Hm</think>" + kCall + "<think>b</think>", true) ==
-      "R<Hm> " + kCallEvents + "R<b> ");
+      events("Hm</think>" + kCall + "\nDone.", true) ==
+      "R<Hm> " + kCallEvents + "C<Done.> ");
+}
+
+TEST_CASE("answer parser: what separates contents around calls is content") {
+  CHECK(
+      events("One.\n\n" + kCall + "\n  Two.\n" + kCall + "Three.") ==
+      "C<One.> " + kCallEvents + "C<\n\n\n  Two.> " + kCallEvents +
+          "C<\nThree.> ");
+  CHECK(
+      events("One. " + kCall + "\n\n" + kCall + "\n Two.\n") ==
+      "C<One.> " + kCallEvents + kCallEvents + "C< \n Two.\n> ");
+  CHECK(
+      events("One." + kCall + "Two.") == "C<One.> " + kCallEvents + "C<Two.> ");
+  // Only where there are contents on both sides.
+  CHECK(events("One.\n" + kCall + " \n ") == "C<One.> " + kCallEvents);
+  CHECK(events("\n" + kCall + "\nTwo.") == kCallEvents + "C<Two.> ");
+  // What was no call is content itself.
+  CHECK(
+      events("One.\n" + kCall + "\n<tool_call>") ==
+      "C<One.> " + kCallEvents + "C<\n\n<tool_call>> ");
 }
 
 TEST_CASE("answer parser: what is no call is content, and nothing is lost") {
