@@ -33,6 +33,21 @@ SamplingOptions sampling_of(const SamplingWishes& wishes, SamplingOptions o) {
   return o;
 }
 
+// The engine would fail the answer.
+void check_bias(const SamplingWishes& wishes, const Engine& engine) {
+  for (const LogitBias& each : wishes.logit_bias) {
+    if (each.id >= engine.vocab_size()) {
+      const std::string field = fmt::format("logit_bias.{}", each.id);
+      throw invalid_field(
+          field,
+          fmt::format(
+              "{} is for no token: this model's ids are below {}",
+              field,
+              engine.vocab_size()));
+    }
+  }
+}
+
 uint64_t
 max_tokens_of(const Job& job, const Prompt& prompt, const Engine& engine) {
   const uint64_t usual = engine.default_max_tokens();
@@ -185,6 +200,7 @@ bool may_call_tools(const Job& job, const Prompt& prompt) {
 GenerationOptions
 answer_options(const Job& job, const Prompt& prompt, const Engine& engine) {
   GenerationOptions options;
+  check_bias(job.sampling, engine);
   options.sampling = sampling_of(job.sampling, engine.default_sampling());
   options.max_tokens = max_tokens_of(job, prompt, engine);
   options.stop_strings = job.stop_strings;

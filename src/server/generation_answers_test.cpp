@@ -386,6 +386,19 @@ TEST_CASE("answers: what a job does not name is the model's default") {
   CHECK(!options.logprobs);
 }
 
+TEST_CASE("answers: a bias for a token that there is not is named") {
+  Fixture f;
+  Job job = Fixture::chat("Hi");
+  job.sampling.logit_bias = {{kScriptedVocab - 1, 1}};
+  CHECK(f.answer(job)->usage);
+  job.sampling.logit_bias.push_back({kScriptedVocab, 1});
+  const auto done = f.answer(job);
+  REQUIRE(done->error);
+  CHECK(done->error->kind() == ApiErrorKind::invalid_request);
+  CHECK(done->error->param == "logit_bias.262");
+  CHECK(f.scripted.requests().size() == 1);
+}
+
 TEST_CASE("answers: an answer has the room that the context leaves") {
   ScriptedSetup setup;
   setup.context_tokens = 100;
