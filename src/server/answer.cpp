@@ -101,6 +101,12 @@ std::vector<AnswerPart> Answer::finish(const GenerationResult& result) {
 }
 
 void Answer::on_reasoning(std::string_view text) {
+  if (!setup_.prompt->tells_reasoning) {
+    if (tokens_) {
+      tokens_->take(text);
+    }
+    return;
+  }
   add_text(AnswerPart::Kind::reasoning, text);
 }
 

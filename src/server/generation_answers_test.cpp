@@ -71,6 +71,32 @@ TEST_CASE("answers: may begin inside reasoning, if the template says so") {
   CHECK(done->choice().content == "It is 4.");
 }
 
+TEST_CASE("answers: who switched thinking off is told none of it") {
+  Fixture f("Let me see.\n</think>\n\nIt is 4.");
+  Job job = Fixture::chat("2+2?");
+  job.logprobs = true;
+  auto& conversation = std::get<Conversation>(job.prompt);
+  conversation.template_values = R"({"think_first":true})";
+  conversation.thinking = false;
+  const auto done = f.answer(job);
+  CHECK(done->choice().reasoning == "");
+  CHECK(done->choice().content == "It is 4.");
+  CHECK(bytes_of(done->choice().parts) == "It is 4.");
+  // It was made nevertheless.
+  CHECK(done->usage->reasoning_tokens >= 11);
+}
+
+TEST_CASE("answers: where thinking is closed its marks are content") {
+  const std::string text = "<think>\nHm.\n</think>\n\nIt is 4.";
+  Fixture f(text.c_str());
+  Job job = Fixture::chat("What does a model's reasoning look like?");
+  std::get<Conversation>(job.prompt).thinking = false;
+  const auto done = f.answer(job);
+  CHECK(done->choice().reasoning == "");
+  CHECK(done->choice().content == text);
+  CHECK(done->usage->reasoning_tokens == 0);
+}
+
 TEST_CASE("answers: a call that a stop string cut is none to be made") {
   Fixture f(call_of("weather", R"({"city": "Rome"})").c_str());
   Job job = with_tools();

@@ -31,24 +31,10 @@ std::string render(const Conversation& conversation, const Text& text) {
   }
 }
 
-void read_conversation(
-    Prompt& prompt,
-    const Conversation& conversation,
-    const std::string& model,
-    const Text& text,
-    Replay& replay) {
-  prompt.is_conversation = true;
-  prompt.form = parse::find_answer_form(text.template_source());
-  for (const Tool& tool : conversation.tools) {
-    prompt.tools.push_back({tool.name, tool.parameters, tool.strict});
-  }
-  prompt.text = render(conversation, text);
-  prompt.in_reasoning = parse::begins_in_reasoning(prompt.form, prompt.text);
-  // A template that was told not to have the model think closes its thoughts.
-  prompt.may_reason = !prompt.in_reasoning && !prompt.form.think_open.empty() &&
+// A template that was told not to have the model think closes its thoughts.
+bool may_reason(const Prompt& prompt) {
+  return !prompt.in_reasoning && !prompt.form.think_open.empty() &&
       !ends_with_mark(prompt.text, prompt.form.think_close);
-  prompt.tokens =
-      replay.encode(model, text, prompt.text, {prompt.form, prompt.tools});
 }
 
 void check_ids(const std::vector<TokenId>& ids, const Engine& engine) {
@@ -91,6 +77,31 @@ uint64_t room_behind(const Prompt& prompt, const Plan& plan) {
 
 } // namespace
 
+Prompt read_conversation(
+    const Conversation& conversation,
+    const std::string& model,
+    const Text& text,
+    Replay& replay) {
+  Prompt prompt;
+  prompt.is_conversation = true;
+  prompt.form = parse::find_answer_form(text.template_source());
+  for (const Tool& tool : conversation.tools) {
+    prompt.tools.push_back({tool.name, tool.parameters, tool.strict});
+  }
+  prompt.text = render(conversation, text);
+  prompt.in_reasoning = parse::begins_in_reasoning(prompt.form, prompt.text);
+  prompt.may_reason = may_reason(prompt);
+  prompt.tells_reasoning = conversation.thinking.value_or(true);
+  prompt.tokens =
+      replay.encode(model, text, prompt.text, {prompt.form, prompt.tools});
+  if (!prompt.in_reasoning && !prompt.may_reason) {
+    // Marks of it mean nothing in this answer, whatever earlier ones had.
+    prompt.form.think_open.clear();
+    prompt.form.think_close.clear();
+  }
+  return prompt;
+}
+
 Prompt make_prompt(
     const Job& job,
     const std::string& model,
@@ -98,7 +109,7 @@ Prompt make_prompt(
     Replay& replay) {
   Prompt prompt;
   if (const auto* conversation = std::get_if<Conversation>(&job.prompt)) {
-    read_conversation(prompt, *conversation, model, engine.text(), replay);
+    prompt = read_conversation(*conversation, model, engine.text(), replay);
   } else if (const auto* text = std::get_if<std::string>(&job.prompt)) {
     prompt.text = *text;
     prompt.tokens = engine.text().encode(*text, true);

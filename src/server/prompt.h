@@ -26,8 +26,19 @@ struct Prompt {
   parse::AnswerForm form{};
   bool in_reasoning = false; // it begins there
   bool may_reason = false; // or can go there
+  // Whoever switched thinking off is told none of it, although some templates
+  // have the model think in any case.
+  bool tells_reasoning = true;
   std::vector<parse::ToolSignature> tools{}; // that the model was told of
 };
+
+// A conversation's, whether it fits or not: `room` is 0. Throws as
+// make_prompt() does otherwise.
+Prompt read_conversation(
+    const Conversation& conversation,
+    const std::string& model,
+    const Text& text,
+    Replay& replay);
 
 // `model` is the name under which prompts are replayed. Throws ApiError, of
 // which code context_length_exceeded is a prompt that can never be answered,

@@ -122,7 +122,7 @@ class ScriptedText : public Text {
 
   // Throws Error(invalid_argument) for a conversation without messages, as
   // templates complain. One value more is known: "think_first", which has the
-  // answer begin inside reasoning.
+  // answer begin inside reasoning, whether it was asked for or not.
   std::string render_template(std::string_view context_json, int64_t)
       const override {
     const Json context = Json::parse(context_json);
@@ -137,10 +137,9 @@ class ScriptedText : public Text {
     }
     if (context.value("add_generation_prompt", false)) {
       prompt += "<|im_start|>assistant\n";
-      prompt += !context.value("enable_thinking", true)
-          ? "<think>\n\n</think>\n\n"
-          : context.value("think_first", false) ? "<think>\n"
-                                                : "";
+      prompt += context.value("think_first", false) ? "<think>\n"
+          : !context.value("enable_thinking", true) ? "<think>\n\n</think>\n\n"
+                                                    : "";
     }
     return prompt;
   }
