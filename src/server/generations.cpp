@@ -191,6 +191,18 @@ std::shared_ptr<Generation> Generations::embed(
   return run;
 }
 
+uint64_t Generations::count_tokens(
+    const Conversation& conversation,
+    const ModelLease& lease) const {
+  const std::string& model = lease.model().name;
+  return read_conversation(
+             conversation,
+             model,
+             lease.engine().text(),
+             state_->services->replay)
+      .tokens.size();
+}
+
 void Generations::cancel_all() {
   for (const auto& run : state_->all()) {
     run->end_with(ApiError(

@@ -50,6 +50,12 @@ class Generations {
   std::shared_ptr<Generation>
   embed(EmbeddingJob job, double received, std::shared_ptr<EmbeddingSink> sink);
 
+  // How many tokens of the model that is leased a prompt of this conversation
+  // would have. Takes time: for a worker. Throws ApiError and Error.
+  uint64_t count_tokens(
+      const Conversation& conversation,
+      const ModelLease& lease) const;
+
   // Ends all with ApiError(unavailable).
   void cancel_all();
   size_t running() const;

@@ -3,7 +3,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/clock.h"
 #include "server/api/answer_collector.h"
 #include "server/api/anthropic_message.h"
 #include "server/api/anthropic_request.h"
@@ -75,13 +74,13 @@ void create_message(
 
 void send_count(
     HttpExchange& exchange,
-    const Engine& engine,
-    const Conversation& conversation) {
+    const Generations& generations,
+    const Conversation& conversation,
+    const ModelLease& lease) {
   try {
-    const Text& text = engine.text();
-    const std::string prompt = text.render_template(
-        template_context(conversation), local_now_seconds());
-    send_json(exchange, {{"input_tokens", text.encode(prompt, false).size()}});
+    send_json(
+        exchange,
+        {{"input_tokens", generations.count_tokens(conversation, lease)}});
   } catch (...) {
     send_error(exchange, to_api_error(std::current_exception()));
   }
@@ -98,9 +97,11 @@ void count_tokens(
                       conversation =
                           std::get<Conversation>(request.job.prompt)](
                          const std::shared_ptr<ModelLease>& lease) {
-    const bool taken = context.workers.post([exchange, conversation, lease] {
-      send_count(*exchange, lease->engine(), conversation);
-    });
+    const Generations& generations = context.generations;
+    const bool taken =
+        context.workers.post([&generations, exchange, conversation, lease] {
+          send_count(*exchange, generations, conversation, *lease);
+        });
     if (!taken) {
       ApiError error(
           ApiErrorKind::rate_limited,

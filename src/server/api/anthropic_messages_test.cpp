@@ -233,6 +233,29 @@ TEST_CASE("anthropic messages: tokens are counted without an answer") {
   CHECK(count.at("input_tokens") > 0);
 }
 
+TEST_CASE("anthropic messages: the count is that of tokens sampled before") {
+  // Which are more than those of the call as the template writes it.
+  const std::string made =
+      "<think>\nHm.\n</think>\n\n<tool_call>\n{\"name\":   \"get_weather\", "
+      "\"arguments\":   {\"city\":   \"Oslo\"}}\n</tool_call>";
+  Served served(made);
+  const std::string thinking = R"(, "thinking": {"type": "adaptive"})";
+  const TestJson blocks =
+      served.answer(kMessages, with_tools(thinking)).at("content");
+  TestJson result = TestJson::parse(R"([{"type": "tool_result"}])");
+  result[0]["tool_use_id"] = blocks.at(1).at("id");
+  TestJson messages = anthropic_body().at("messages");
+  messages.push_back({{"role", "assistant"}, {"content", blocks}});
+  messages.push_back({{"role", "user"}, {"content", result}});
+  const std::string fields =
+      with_tools(thinking + ", \"messages\": " + messages.dump());
+  const TestJson count = served.answer(kCount, fields);
+  served.answer(kMessages, fields);
+  const ScriptedRequest read = served.scripted.requests().at(1);
+  CHECK(read.prompt.find(made) != std::string::npos);
+  CHECK(count.at("input_tokens") == read.tokens.size());
+}
+
 TEST_CASE("anthropic messages: what cannot be counted is an error") {
   Served served;
   CHECK_THROWS_AS(served.post(kCount, R"({"model": "none"})"), ApiError);
