@@ -31,6 +31,7 @@ void AnswerCollector::on_part(size_t choice, AnswerPart part) {
           std::make_move_iterator(part.tokens.end()));
       break;
     case AnswerPart::Kind::tool_call:
+      to.call_places.push_back(to.content.size());
       to.tool_calls.push_back(
           {std::move(part.call_id), std::move(part.call_name), {}});
       break;

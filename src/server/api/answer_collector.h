@@ -12,10 +12,12 @@
 
 namespace mlx_flash::server {
 
+// Reasoning comes first, calls where call_places says.
 struct CollectedChoice {
   std::string reasoning{};
   std::string content{};
   std::vector<ToolCall> tool_calls{};
+  std::vector<size_t> call_places{}; // bytes of content before each of them
   // Those of the content alone: log-probabilities are told of it.
   std::vector<TokenText> tokens{};
   ChoiceEnd end{};

@@ -22,6 +22,7 @@ TEST_CASE("answer collector: parts of each choice are put together") {
   sink.on_part(0, make_content("Yes", {{1, "Yes", -1}}));
   sink.on_part(0, make_call(0, "call_1", "look"));
   sink.on_part(0, make_arguments(0, "{\"a\""));
+  sink.on_part(0, make_content(", and"));
   sink.on_part(0, make_call(1, "call_2", "find"));
   sink.on_part(0, make_arguments(1, "{}"));
   sink.on_part(0, make_arguments(0, ":1}"));
@@ -35,7 +36,8 @@ TEST_CASE("answer collector: parts of each choice are put together") {
   CHECK(answer->usage.cached_tokens == 3);
   const CollectedChoice& first = answer->choices.at(0);
   CHECK(first.reasoning == "let me see");
-  CHECK(first.content == "Yes");
+  CHECK(first.content == "Yes, and");
+  CHECK(first.call_places == std::vector<size_t>{3, 8});
   REQUIRE(first.tokens.size() == 1);
   CHECK(first.tokens[0].bytes == "Yes");
   REQUIRE(first.tool_calls.size() == 2);

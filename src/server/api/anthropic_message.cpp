@@ -43,6 +43,25 @@ Json read_arguments(const ToolCall& call) {
   }
 }
 
+// In the order in which they were made, as a stream tells them.
+void append_text_and_calls(Json& content, const CollectedChoice& choice) {
+  size_t told = 0;
+  const auto append_text = [&](size_t end) {
+    if (told < end) {
+      content.push_back(
+          anthropic_text_block(choice.content.substr(told, end - told)));
+      told = end;
+    }
+  };
+  for (size_t i = 0; i < choice.tool_calls.size(); ++i) {
+    const ToolCall& call = choice.tool_calls[i];
+    append_text(choice.call_places.at(i));
+    content.push_back(
+        anthropic_tool_use_block(call.id, call.name, read_arguments(call)));
+  }
+  append_text(choice.content.size());
+}
+
 } // namespace
 
 AnthropicAnswer make_anthropic_answer(const AnthropicRequest& request) {
@@ -138,13 +157,7 @@ Json anthropic_message(
         shown ? choice.reasoning : "",
         anthropic_signature(shown ? "" : choice.reasoning)));
   }
-  if (!choice.content.empty()) {
-    content.push_back(anthropic_text_block(choice.content));
-  }
-  for (const ToolCall& call : choice.tool_calls) {
-    content.push_back(
-        anthropic_tool_use_block(call.id, call.name, read_arguments(call)));
-  }
+  append_text_and_calls(content, choice);
   message["stop_reason"] = anthropic_stop_reason(choice.end);
   message["stop_sequence"] = anthropic_stop_sequence(choice.end);
   if (answer.edits_context) {

@@ -29,9 +29,10 @@ TEST_CASE("anthropic message: blocks come in the order of an answer") {
   CollectedAnswer answer = collected();
   CollectedChoice& choice = answer.choices[0];
   choice.reasoning = "Hm.";
-  choice.content = "I look.";
+  choice.content = "I look. Done.";
   choice.tool_calls = {
       {"call_A1", "ls", R"({"z":1,"a":[2]})"}, {"call_B2", "pwd", ""}};
+  choice.call_places = {7, 7};
   choice.end.reason = ChoiceEnd::Reason::tool_calls;
   const Json message = anthropic_message({"msg_1", "asked"}, answer);
   Json expected = Json::parse(R"({
@@ -41,7 +42,8 @@ TEST_CASE("anthropic message: blocks come in the order of an answer") {
         {"type": "text", "text": "I look."},
         {"type": "tool_use", "id": "toolu_A1", "name": "ls",
          "input": {"z": 1, "a": [2]}},
-        {"type": "tool_use", "id": "toolu_B2", "name": "pwd", "input": {}}],
+        {"type": "tool_use", "id": "toolu_B2", "name": "pwd", "input": {}},
+        {"type": "text", "text": " Done."}],
       "stop_reason": "tool_use", "stop_sequence": null,
       "usage": {"input_tokens": 7, "cache_creation_input_tokens": 0,
                 "cache_read_input_tokens": 4, "output_tokens": 7,
@@ -84,6 +86,7 @@ TEST_CASE("anthropic message: arguments that are no object are our mistake") {
        {std::string("[1]"), std::string("{\"a\":"), std::string(100000, '[')}) {
     CollectedAnswer answer = collected();
     answer.choices[0].tool_calls = {{"call_A1", "ls", arguments}};
+    answer.choices[0].call_places = {0};
     try {
       anthropic_message({"msg_1", "asked"}, answer);
       FAIL("accepted");
