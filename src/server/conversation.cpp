@@ -94,6 +94,17 @@ void add_template_values(Json& context, const std::string& text) {
 
 } // namespace
 
+void check_last_role(const Conversation& conversation) {
+  const std::vector<ChatMessage>& messages = conversation.messages;
+  if (!messages.empty() && messages.back().role == "assistant") {
+    throw invalid_field(
+        "messages",
+        "messages must not end with the assistant's: answers that are begun "
+        "by the request (prefill) are not supported; ask for the form in "
+        "words, or for a schema");
+  }
+}
+
 std::string template_context(const Conversation& conversation) {
   Json context{{"messages", Json::array()}};
   for (size_t i = 0; i < conversation.messages.size(); ++i) {

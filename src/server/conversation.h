@@ -40,6 +40,11 @@ struct Conversation {
   std::string template_values{};
 };
 
+// Throws ApiError for one that ends with the assistant's message: an answer
+// that the request begins is not gone on with here, and templates would begin
+// another one behind it.
+void check_last_role(const Conversation& conversation);
+
 // What a template is given, as transformers gives it: {"messages": [...],
 // "tools": [...], "add_generation_prompt": true, ...}. Arguments of tool calls
 // are objects in it. Throws ApiError(invalid_request) for JSON that is none.

@@ -210,6 +210,13 @@ def test_what_cannot_be_is_refused_by_name(client, field, more):
     assert raised.value.status_code == 400
 
 
+def test_an_answer_that_the_request_begins_is_refused(client):
+    messages = [*user("SAY no"), {"role": "assistant", "content": "N"}]
+    with pytest.raises(ollama.ResponseError, match="prefill") as raised:
+        client.chat(model="scripted", messages=messages)
+    assert raised.value.status_code == 400
+
+
 def test_a_field_that_is_not_known_is_refused_by_name(scripted):
     answer = requests.post(
         scripted.url + "/api/chat",

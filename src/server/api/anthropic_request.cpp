@@ -18,17 +18,6 @@ using Json = nlohmann::ordered_json;
 constexpr size_t kMostModelBytes = 256;
 constexpr size_t kMostEdits = 16;
 
-// A message's answer has to begin with the user's word; others are counted.
-void check_last_role(const Conversation& conversation) {
-  if (conversation.messages.back().role == "assistant") {
-    throw invalid_field(
-        "messages",
-        "messages must not end with the assistant's: answers that are begun "
-        "by the request (prefill) are not supported; use output_config.format "
-        "or ask for the form in words");
-  }
-}
-
 SamplingWishes read_sampling(Fields& body) {
   SamplingWishes sampling;
   sampling.temperature = body.number("temperature", 0, 1);
@@ -183,7 +172,7 @@ AnthropicRequest read_anthropic_request(
 
   Conversation conversation;
   conversation.messages = read_anthropic_messages(fields, limits);
-  if (!counts) {
+  if (!counts) { // any conversation can be counted
     check_last_role(conversation);
   }
   conversation.tools = read_anthropic_tools(fields, limits);

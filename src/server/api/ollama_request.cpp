@@ -149,6 +149,7 @@ OllamaRequest read_ollama_chat(const Json& value, const ServerLimits& limits) {
   set_thinking(read_ollama_think(body), request, conversation);
   body.done();
 
+  check_last_role(conversation);
   request.load_only = conversation.messages.empty();
   request.must_call = !conversation.tools.empty();
   request.job.prompt = std::move(conversation);

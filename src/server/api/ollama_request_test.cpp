@@ -192,7 +192,8 @@ TEST_CASE("ollama chat: messages of all roles") {
 TEST_CASE("ollama chat: a call may lack id and arguments") {
   const OllamaRequest request = chat_of(R"([
       {"role": "assistant", "content": "", "tool_calls": [
-          {"id": null, "function": {"name": "now"}}]}])");
+          {"id": null, "function": {"name": "now"}}]},
+      {"role": "tool", "content": "12:00"}])");
   const ToolCall& call = conversation(request).messages[0].tool_calls.at(0);
   CHECK(call.id.empty());
   CHECK(call.arguments == "{}");
@@ -217,6 +218,12 @@ TEST_CASE("ollama chat: mistakes in messages are named with their place") {
           chat_of(R"([{"role": "user"}, {"role": 1}])");
         }) == "messages[1].role");
   CHECK(field_of([] { chat_of("{}"); }) == "messages");
+}
+
+TEST_CASE("ollama chat: an answer that the request begins is refused") {
+  CHECK(
+      message_wrong(R"({"role": "assistant", "content": "Once"})") ==
+      "messages");
 }
 
 TEST_CASE("ollama chat: fields of another role's messages are refused") {

@@ -96,6 +96,7 @@ void handle_chat(
   ChatWishes wishes;
   Job job = read_chat_request(
       parse_body(request.body, json_limits(limits)), limits, wishes);
+  check_last_role(std::get<Conversation>(job.prompt));
   job.request_id = request.id;
   const ChatForm form{
       make_head("chatcmpl-", request.id, job.model),

@@ -194,6 +194,15 @@ TEST_CASE("openai routes: what is wrong with a body is thrown, unanswered") {
   }
 }
 
+TEST_CASE("openai routes: an answer that the request begins is refused") {
+  OpenAiServer server("Hello!");
+  CHECK_THROWS_WITH_AS(
+      server.chat(R"({"messages": [{"role": "user", "content": "Hi"},
+                                   {"role": "assistant", "content": "He"}]})"),
+      doctest::Contains("messages must not end with the assistant's"),
+      ApiError);
+}
+
 TEST_CASE("openai routes: an unknown model is an error of its own status") {
   OpenAiServer server("x");
   for (const char* stream : {"false", "true"}) {
