@@ -244,6 +244,44 @@ def test_the_input_of_a_strict_tool_is_enforced_by_the_engine(client):
     assert '"city"' in options["constraint_source"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_thinking_texts_and_calls_come_in_their_order(client, stream):
+    question = user(f"THINK Hm, Paris. | I look.\n{CALL_PARIS}\nSAY Done.")
+    fields = {
+        "model": "scripted",
+        "max_tokens": 2000,
+        "tools": [ANTHROPIC_TOOL],
+        "thinking": THINKING,
+    }
+    if stream:
+        with client.messages.stream(messages=question, **fields) as events:
+            message = events.get_final_message()
+    else:
+        message = client.messages.create(messages=question, **fields)
+    assert message.stop_reason == "tool_use"
+    thinking, text, use, more = message.content
+    assert (thinking.type, thinking.thinking) == ("thinking", "Hm, Paris.")
+    assert (text.type, text.text) == ("text", "I look.")
+    assert (use.type, use.input) == ("tool_use", {"city": "Paris"})
+    # What is before the call still separates it from what is behind.
+    assert (more.type, more.text) == ("text", "\nDone.")
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}
+    conversation = [
+        *question,
+        {"role": "assistant", "content": message.content},
+        {"role": "user", "content": [result]},
+    ]
+    answer = client.messages.create(messages=conversation, **fields)
+    assert answer.content[-1].text == "The tool has answered."
+    fields.pop("max_tokens")
+    count = client.messages.count_tokens(messages=conversation, **fields)
+    usage = answer.usage
+    assert count.input_tokens == usage.input_tokens + usage.cache_read_input_tokens
+    # What was thought was read again, as it was sampled.
+    read_before = message.usage.input_tokens + message.usage.cache_read_input_tokens
+    assert usage.cache_read_input_tokens > read_before
+
+
 # ---- Structured output
 
 
@@ -308,6 +346,7 @@ def test_the_beta_part_of_the_client_is_answered_too(client):
         ("temperature", 2),
         ("top_p", -1),
         ("max_tokens", 0),
+        ("thinking", {"type": "between_tools"}),
         ("stop_sequences", [""]),
         ("tool_choice", {"type": "any"}),
         ("mcp_servers", [{"type": "url", "url": "https://example.org"}]),

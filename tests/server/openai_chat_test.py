@@ -393,6 +393,21 @@ def test_what_cannot_be_is_refused_by_name(client, field, value):
     assert raised.value.type == "invalid_request_error"
 
 
+def test_a_bias_for_a_token_that_there_is_not_is_refused_by_name(client):
+    with pytest.raises(openai.BadRequestError) as raised:
+        chat(client, "SAY no", logit_bias={"1000000": 1})
+    assert raised.value.param == "logit_bias.1000000"
+
+
+def test_an_answer_that_the_request_begins_is_refused(client):
+    with pytest.raises(openai.BadRequestError, match="prefill") as raised:
+        client.chat.completions.create(
+            model="scripted",
+            messages=[*user("SAY no"), {"role": "assistant", "content": "N"}],
+        )
+    assert raised.value.param == "messages"
+
+
 def test_a_message_that_cannot_be_is_refused_by_its_place(client):
     picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
     with pytest.raises(openai.BadRequestError, match=r"messages\[0\]\.content\[0\]"):
