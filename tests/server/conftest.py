@@ -31,6 +31,8 @@ os.environ["NO_PROXY"] = "127.0.0.1"
 
 ALL_TRAFFIC = []
 COUNTS = {"answers": 0, "events": 0, "signs of life": 0}
+# What the tests have compared at least when all have run that need no engine.
+LEAST = {"answers": 200, "events": 2000, "signs of life": 5}
 NOTES = []
 
 
@@ -69,6 +71,18 @@ def every_answer_is_as_described():
             COUNTS["events"] += len(exchange.events)
             COUNTS["signs of life"] += len(exchange.comments)
     assert not wrong, "\n".join(wrong[:10])
+
+
+def pytest_sessionfinish(session, exitstatus):
+    config = session.config
+    all_have_run = (
+        exitstatus == pytest.ExitCode.OK
+        and config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR
+        and not config.option.keyword
+    )
+    if all_have_run and any(COUNTS[what] < least for what, least in LEAST.items()):
+        NOTES.append(f"too little was compared: at least {LEAST} is expected")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture
@@ -160,10 +174,26 @@ def demo():
     yield from run_program(DEMO)
 
 
+def add_call_token(path):
+    """In place of the last token of the vocabulary."""
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    word, last = max(vocabulary.items(), key=lambda item: item[1])
+    del vocabulary[word]
+    assert "".join(tokenizer["model"]["merges"].pop()) == word
+    ends = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    tokenizer["added_tokens"].append(
+        {"id": last, "content": "<tool_call>", **{end: False for end in ends}}
+    )
+    path.unlink()
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def demo_with_tools(tmp_path_factory):
-    """The demo model with Qwen3's chat template, which knows tools, and with a
-    pooling, so that it has embeddings."""
+    """The demo model with Qwen3's chat template, which knows tools, with a token
+    that begins a call, as Qwen3 has one, and with a pooling, so that it has
+    embeddings."""
     folder = tmp_path_factory.mktemp("models") / "tiny-tales-tools"
     folder.mkdir()
     for name in os.listdir(DEMO):
@@ -178,6 +208,7 @@ def demo_with_tools(tmp_path_factory):
         settings["chat_template"] = file.read()
     config.unlink()
     config.write_text(json.dumps(settings))
+    add_call_token(folder / "tokenizer.json")
     modules = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
     (folder / "modules.json").write_text(
         json.dumps(

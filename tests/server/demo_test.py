@@ -415,23 +415,34 @@ def test_a_streamed_call_is_the_whole_one(demo_with_tools):
 
 
 def test_no_call_is_made_where_none_is_allowed(demo_with_tools):
-    answer = ollama_client(demo_with_tools).chat(
-        model=demo_with_tools.model,
-        messages=user("The weather, please."),
-        options={"temperature": 1, "seed": 1, "num_predict": 40},
-        tools=[OPENAI_TOOL],
-        think=False,
-    )
-    assert answer.message.content or answer.message.tool_calls
-    answer = openai_client(demo_with_tools).chat.completions.create(
-        model=demo_with_tools.model,
-        messages=user("The weather, please."),
-        max_tokens=40,
-        tools=[OPENAI_TOOL],
-        tool_choice="none",
-        reasoning_effort="none",
-    )
-    assert answer.choices[0].message.tool_calls is None
+    client = openai_client(demo_with_tools)
+    (mark,) = client.post(
+        demo_with_tools.url + "/tokenize",
+        body={"content": "<tool_call>"},
+        cast_to=object,
+    )["tokens"]
+
+    def tell(tool_choice):
+        message = (
+            client.chat.completions.create(
+                model=demo_with_tools.model,
+                messages=user("The weather, please."),
+                max_tokens=8,
+                temperature=0,
+                logit_bias={str(mark): 100},
+                tools=[OPENAI_TOOL],
+                tool_choice=tool_choice,
+                reasoning_effort="none",
+            )
+            .choices[0]
+            .message
+        )
+        assert message.tool_calls is None
+        return message.content
+
+    # The model wants nothing else than to begin a call.
+    assert tell("auto") == "<tool_call>" * 8
+    assert tell("none") and "<tool_call>" not in tell("none")
 
 
 def test_tools_are_refused_by_name_where_the_model_knows_none(demo):
