@@ -48,7 +48,8 @@ std::shared_ptr<ModelLease> ModelHost::current() {
 }
 
 void ModelHost::release() {
-  state_->wish({State::Wish::Kind::release});
+  const State::Locked lock(*state_);
+  state_->release();
 }
 
 void ModelHost::switch_to(

@@ -60,8 +60,8 @@ class ModelHost {
   // The same of what is loaded now, or null. Never waits.
   std::shared_ptr<ModelLease> current();
 
-  // Lets go of the model as soon as nobody uses it. The next acquire() loads
-  // it again.
+  // Lets go of the model as soon as nobody uses it. Whoever asks for it until
+  // then still gets it; after that, acquire() loads it again.
   void release();
   // Loads another; as acquire() without using it.
   void switch_to(

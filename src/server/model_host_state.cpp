@@ -136,12 +136,6 @@ bool ModelHost::State::serve(const Wish& wish) {
     return false;
   }
   const bool loaded = phase == Phase::ready;
-  if (wish.kind == Wish::Kind::release) {
-    if (loaded && users == 0) {
-      begin_unload();
-    }
-    return !loaded || phase == Phase::unloading;
-  }
   if (!loaded) {
     begin_load(wish.model ? *wish.model : models.front());
     return false;
@@ -171,6 +165,7 @@ void ModelHost::State::begin_load(const ServedModel& which) {
   model = &which;
   error.clear();
   loading_since = now_seconds();
+  keep_seconds = usual_keep;
   background->post([self = shared_from_this(), &which] { self->load(which); });
 }
 
@@ -226,6 +221,17 @@ void ModelHost::State::unload() {
   serve_wishes();
 }
 
+// As if this model were never kept after a use, be it loaded or on its way.
+void ModelHost::State::release() {
+  keep_seconds = keep = 0;
+  ++timer;
+  let_go_at.reset();
+  if (counted_users == 0) {
+    consider_letting_go();
+    serve_wishes();
+  }
+}
+
 // Starts the time for which the model is kept.
 void ModelHost::State::consider_letting_go() {
   if (phase != Phase::ready || keep < 0) {
@@ -257,9 +263,7 @@ void ModelHost::State::fail_wishes(
     const ServedModel* which) {
   std::deque<Wish> others;
   for (Wish& wish : wishes) {
-    const bool concerned = wish.kind != Wish::Kind::release &&
-        (!which || !wish.model || wish.model == which);
-    if (!concerned && which) {
+    if (which && wish.model && wish.model != which) {
       others.push_back(std::move(wish));
     } else if (wish.failed) {
       told.push_back([failed = std::move(wish.failed), why] { failed(why); });

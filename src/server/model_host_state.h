@@ -22,10 +22,9 @@ namespace mlx_flash::server {
 // Shared with leases and with tasks on their way, so that it may outlive the
 // host.
 struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
-  // What is asked for, in order: a use of a model, that a model be loaded, or
-  // that it be let go.
+  // What is asked for, in order: a use of a model, or that it be loaded.
   struct Wish {
-    enum class Kind { use, load, release };
+    enum class Kind { use, load };
     Kind kind = Kind::use;
     const ServedModel* model = nullptr; // null: whichever is loaded
     std::function<void(std::shared_ptr<ModelLease>)> ready{};
@@ -36,7 +35,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
 
   State(const ServerOptions& options, Loop& a_loop)
       : models(with_room(options)),
-        keep_seconds(options.keep_seconds > 0 ? options.keep_seconds : -1),
+        usual_keep(options.keep_seconds > 0 ? options.keep_seconds : -1),
         open_engine(options.open_engine),
         loop(a_loop) {
     if (models.empty()) {
@@ -57,6 +56,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   std::shared_ptr<Lease> use(bool counts);
   void begin_load(const ServedModel& model);
   void begin_unload();
+  void release();
   void consider_letting_go();
   void fail_wishes(const ApiError& error, const ServedModel* model);
 
@@ -65,7 +65,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   void unload();
 
   const std::vector<ServedModel> models;
-  const double keep_seconds; // negative: until another is asked for
+  const double usual_keep; // seconds; negative: until another is asked for
   const std::function<std::unique_ptr<Engine>(const EngineOptions&)>
       open_engine;
   Loop& loop;
@@ -83,6 +83,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
 
   size_t users = 0;
   size_t counted_users = 0; // of these, those after whom the model is kept
+  double keep_seconds = 0; // of this model, unless a use says otherwise
   double keep = 0; // seconds, after the last of them
   bool keep_is_over = false; // it goes with its last user
   std::optional<double> let_go_at;

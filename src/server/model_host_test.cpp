@@ -352,22 +352,44 @@ TEST_CASE("model host: whoever only looks at a model does not make it stay") {
 }
 
 TEST_CASE("model host: release lets go when nobody uses the model any more") {
+  Fixture f(60);
+  const auto first = f.get();
+  f.host->release();
+  f.loop.run();
+  CHECK(f.host->status().state == kReady);
+  first->lease.reset();
+  CHECK(f.wait_for_engines(0));
+  CHECK(f.get()->lease); // loads it again
+  CHECK(f.scripted.opened() == 2);
+  f.loop.run();
+  CHECK(f.host->status().seconds_left.has_value()); // and is kept as ever
+
+  f.host->release(); // while nobody uses it
+  CHECK(f.wait_for_engines(0));
+  f.host->release(); // of nothing
+  CHECK(f.wait_for(kReleased));
+}
+
+TEST_CASE("model host: nobody has to wait because the model is released") {
   Fixture f;
   const auto first = f.get();
   f.host->release();
-  const auto later = f.ask();
-  f.loop.run();
-  CHECK(f.host->status().state == kReady);
-  CHECK(later->answers == 0);
+  const auto second = f.get(); // though the first one is there still
+  CHECK(f.scripted.opened() == 1);
   first->lease.reset();
-  REQUIRE(f.loop.run_until([&] { return later->answers == 1; }));
-  CHECK(later->lease);
-  CHECK(f.scripted.opened() == 2);
-
-  later->lease.reset();
-  f.host->release();
+  CHECK(f.host->status().state == kReady);
+  second->lease.reset();
   CHECK(f.wait_for_engines(0));
-  f.host->release(); // of nothing
+}
+
+TEST_CASE("model host: what is released while it is loaded goes at once") {
+  Fixture f;
+  f.scripted.hold_loading();
+  f.host->begin();
+  REQUIRE(f.wait_for(kLoading));
+  f.host->release();
+  f.scripted.release_loading();
+  REQUIRE(f.loop.run_until([&] { return f.scripted.opened() == 1; }));
   CHECK(f.wait_for(kReleased));
 }
 
