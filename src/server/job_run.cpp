@@ -59,20 +59,29 @@ Generations::Running JobRun::status() const {
 }
 
 void JobRun::begin() {
-  limit_time();
+  on_loop([this] {
+    limit_time();
+    ask();
+  });
+}
+
+void JobRun::ask() {
+  if (is_over()) {
+    return;
+  }
   const auto self = shared_from_this();
   try {
     if (const ServedModel* model = services_->models.find(model_)) {
       check(*model);
     }
-    services_->models.acquire(
+    withdraw_ = services_->models.acquire(
         model_,
         [self](std::shared_ptr<ModelLease> lease) {
           self->take_lease(std::move(lease));
         },
         [self](const ApiError& error) { self->fail(error); });
   } catch (...) {
-    end_with(to_api_error(std::current_exception()));
+    fail(to_api_error(std::current_exception()));
   }
 }
 
@@ -172,6 +181,9 @@ void JobRun::let_go() {
 
 void JobRun::abandon() {
   ended_ = true;
+  if (withdraw_) {
+    withdraw_();
+  }
   std::vector<std::shared_ptr<Session>> sessions = close();
   std::erase(sessions, nullptr);
   for (const auto& session : sessions) {

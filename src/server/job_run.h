@@ -96,6 +96,7 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
       std::optional<double> keep_seconds,
       double received,
       Over over);
+  void ask();
   void limit_time();
   void take_lease(std::shared_ptr<ModelLease> lease);
   void log_end(const char* end, const Timings& timings) const;
@@ -104,6 +105,7 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
   const std::string model_;
   const std::optional<double> keep_seconds_;
   const Over over_;
+  Task withdraw_; // from the model's users to be
   std::atomic<bool> cancelled_ = false;
   bool ended_ = false;
 

@@ -23,10 +23,10 @@ ModelHost::~ModelHost() {
 }
 
 void ModelHost::begin() {
-  state_->wish({State::Wish::Kind::load, &state_->models.front()});
+  (void)state_->wish({State::Wish::Kind::load, &state_->models.front()});
 }
 
-void ModelHost::acquire(
+Task ModelHost::acquire(
     const std::string& name,
     std::function<void(std::shared_ptr<ModelLease>)> ready,
     std::function<void(const ApiError&)> failed) {
@@ -34,7 +34,7 @@ void ModelHost::acquire(
   if (!name.empty() && !model) {
     throw state_->unknown(name);
   }
-  state_->wish(
+  return state_->wish(
       {State::Wish::Kind::use, model, std::move(ready), std::move(failed)});
 }
 
@@ -52,7 +52,7 @@ void ModelHost::release() {
   state_->release();
 }
 
-void ModelHost::switch_to(
+Task ModelHost::switch_to(
     const std::string& name,
     std::function<void()> ready,
     std::function<void(const ApiError&)> failed) {
@@ -60,7 +60,7 @@ void ModelHost::switch_to(
   if (!model) {
     throw state_->unknown(name);
   }
-  state_->wish(
+  return state_->wish(
       {State::Wish::Kind::load,
        model,
        [ready = std::move(ready)](const auto&) { ready(); },

@@ -53,7 +53,11 @@ class ModelHost {
   // The model of that name or alias; empty: the one that is loaded, else the
   // first. Exactly one of both is called; loads the model if need be. Throws
   // ApiError(not_found) for a name that is not known, with those that are.
-  void acquire(
+  // While as many wait as may, it fails with ApiError(unavailable).
+  //
+  // Returns what withdraws the wish of somebody who is gone: then neither is
+  // called any more, unless it is on its way. Any thread, at any time.
+  [[nodiscard]] Task acquire(
       const std::string& name,
       std::function<void(std::shared_ptr<ModelLease>)> ready,
       std::function<void(const ApiError&)> failed);
@@ -64,7 +68,7 @@ class ModelHost {
   // then still gets it; after that, acquire() loads it again.
   void release();
   // Loads another; as acquire() without using it.
-  void switch_to(
+  [[nodiscard]] Task switch_to(
       const std::string& name,
       std::function<void()> ready,
       std::function<void(const ApiError&)> failed);

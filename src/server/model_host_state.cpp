@@ -28,6 +28,14 @@ ApiError closed_error() {
       ApiErrorKind::unavailable, "the server is stopping; try again later");
 }
 
+ApiError waiting_error(uint64_t most) {
+  return ApiError(
+      ApiErrorKind::unavailable,
+      fmt::format(
+          "{} requests wait for a model, and no more may; try again later",
+          most));
+}
+
 // Of a prompt as long as the context, with as many candidates for each token as
 // OpenAI's completions have at most; the prompt may be shorter, and have more.
 uint64_t score_bytes(const EngineOptions& options) {
@@ -86,10 +94,33 @@ ApiError ModelHost::State::unknown(const std::string& name) const {
       .with_code("model_not_found");
 }
 
-void ModelHost::State::wish(Wish wish) {
+Task ModelHost::State::wish(Wish wish) {
   const Locked lock(*this);
+  if (wishes.size() >= most_wishes) {
+    refuse(wish, waiting_error(most_wishes));
+    return [] {};
+  }
+  wish.number = ++wishes_so_far;
   wishes.push_back(std::move(wish));
   serve_wishes();
+  return [weak = weak_from_this(), number = wishes_so_far] {
+    if (const auto self = weak.lock()) {
+      self->withdraw(number);
+    }
+  };
+}
+
+void ModelHost::State::withdraw(uint64_t number) {
+  const Locked lock(*this);
+  const auto found =
+      std::find_if(wishes.begin(), wishes.end(), [&](const Wish& each) {
+        return each.number == number;
+      });
+  if (found != wishes.end()) {
+    withdrawn.push_back(std::move(*found));
+    wishes.erase(found);
+    serve_wishes();
+  }
 }
 
 // The model is ready.
@@ -257,6 +288,12 @@ void ModelHost::State::time_is_over(uint64_t expected) {
   }
 }
 
+void ModelHost::State::refuse(Wish& wish, const ApiError& why) {
+  if (wish.failed) {
+    told.push_back([failed = std::move(wish.failed), why] { failed(why); });
+  }
+}
+
 // Those that `which` would have served; null: all.
 void ModelHost::State::fail_wishes(
     const ApiError& why,
@@ -265,8 +302,8 @@ void ModelHost::State::fail_wishes(
   for (Wish& wish : wishes) {
     if (which && wish.model && wish.model != which) {
       others.push_back(std::move(wish));
-    } else if (wish.failed) {
-      told.push_back([failed = std::move(wish.failed), why] { failed(why); });
+    } else {
+      refuse(wish, why);
     }
   }
   wishes = std::move(others);

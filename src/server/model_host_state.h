@@ -29,6 +29,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
     const ServedModel* model = nullptr; // null: whichever is loaded
     std::function<void(std::shared_ptr<ModelLease>)> ready{};
     std::function<void(const ApiError&)> failed{};
+    uint64_t number = 0; // by which it is withdrawn
   };
   class Lease;
   class Locked;
@@ -36,6 +37,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   State(const ServerOptions& options, Loop& a_loop)
       : models(with_room(options)),
         usual_keep(options.keep_seconds > 0 ? options.keep_seconds : -1),
+        most_wishes(options.limits.parallel + options.limits.queue),
         open_engine(options.open_engine),
         loop(a_loop) {
     if (models.empty()) {
@@ -46,7 +48,8 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   static std::vector<ServedModel> with_room(const ServerOptions& options);
   const ServedModel* find(const std::string& name) const;
   ApiError unknown(const std::string& name) const;
-  void wish(Wish wish);
+  Task wish(Wish wish); // returns what withdraws it
+  void withdraw(uint64_t number);
   void end_use(bool counts, std::optional<double> keep);
   void time_is_over(uint64_t expected);
 
@@ -58,6 +61,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   void begin_unload();
   void release();
   void consider_letting_go();
+  void refuse(Wish& wish, const ApiError& why);
   void fail_wishes(const ApiError& error, const ServedModel* model);
 
   // On the background thread.
@@ -66,6 +70,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
 
   const std::vector<ServedModel> models;
   const double usual_keep; // seconds; negative: until another is asked for
+  const uint64_t most_wishes; // that wait
   const std::function<std::unique_ptr<Engine>(const EngineOptions&)>
       open_engine;
   Loop& loop;
@@ -76,6 +81,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   const ServedModel* model = nullptr; // that is loaded, or was last
   std::unique_ptr<Engine> engine; // while ready
   std::deque<Wish> wishes;
+  uint64_t wishes_so_far = 0;
   bool closed = false;
   std::string error;
   double loading_since = 0;
@@ -89,19 +95,21 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   std::optional<double> let_go_at;
   uint64_t timer = 0; // the one that counts; earlier ones do nothing
   std::vector<Task> told; // callbacks that the loop is to be given
+  std::vector<Wish> withdrawn; // that are to be forgotten
 
   // Null once the host is gone: then nothing is loaded any more.
   std::unique_ptr<BackgroundThread> background =
       std::make_unique<BackgroundThread>();
 };
 
-// Holds the mutex. Callbacks are posted without it, because a loop may let go
-// at once of what it is given, and of the leases in that.
+// Holds the mutex. Callbacks are posted and forgotten without it, because with
+// them leases may go: at once, where a loop has ended.
 class ModelHost::State::Locked {
  public:
   explicit Locked(State& state) : state_(state), lock_(state.mutex) {}
   ~Locked() {
     std::vector<Task> tasks = std::exchange(state_.told, {});
+    const std::vector<Wish> gone = std::exchange(state_.withdrawn, {});
     lock_.unlock();
     for (Task& each : tasks) {
       state_.loop.post(std::move(each));

@@ -19,6 +19,7 @@ struct Asked {
   std::shared_ptr<ModelLease> lease;
   std::optional<ApiError> error;
   int answers = 0;
+  Task withdraw;
 
   std::string model() const {
     return lease ? lease->model().name : "";
@@ -33,7 +34,7 @@ struct Fixture {
 
   std::shared_ptr<Asked> ask(const std::string& name = {}) {
     const auto asked = std::make_shared<Asked>();
-    host->acquire(
+    asked->withdraw = host->acquire(
         name,
         [asked](std::shared_ptr<ModelLease> lease) {
           asked->lease = std::move(lease);
@@ -125,7 +126,7 @@ TEST_CASE("model host: a name that is not known is an error that names all") {
         std::string(error.what()) ==
         "the model 'gpt-9' is not served here; ask for scripted or other");
   }
-  CHECK_THROWS_AS(f.host->switch_to("gpt-9", [] {}, {}), ApiError);
+  CHECK_THROWS_AS((void)f.host->switch_to("gpt-9", [] {}, {}), ApiError);
   CHECK_THROWS_WITH_AS(
       f.ask(std::string(100000, 'x')),
       doctest::Contains("of that name"),
@@ -159,7 +160,7 @@ TEST_CASE("model host: the engine is gone before the next one is opened") {
   ModelHost host(options, loop);
   int ready = 0;
   for (const char* name : {"other", "scripted", "other"}) {
-    host.switch_to(name, [&] { ++ready; }, {});
+    (void)host.switch_to(name, [&] { ++ready; }, {});
   }
   REQUIRE(loop.run_until([&] { return ready == 3; }));
   CHECK(scripted.opened() == 3);
@@ -187,7 +188,7 @@ TEST_CASE("model host: without a name it is the model that is loaded by then") {
   CHECK(f.get()->model() == "scripted"); // the first, where there is none
   CHECK(f.get("other")->model() == "other");
   CHECK(f.get()->model() == "other");
-  f.host->switch_to("scripted", [] {}, {});
+  (void)f.host->switch_to("scripted", [] {}, {});
   CHECK(f.get()->model() == "scripted");
   f.host->release();
   CHECK(f.get()->model() == "scripted");
@@ -201,7 +202,7 @@ TEST_CASE("model host: a load that fails is told to all who wait for it") {
   const auto second = f.ask();
   bool switched = false;
   std::optional<ApiError> not_switched;
-  f.host->switch_to(
+  (void)f.host->switch_to(
       "scripted",
       [&] { switched = true; },
       [&](const ApiError& error) { not_switched = error; });
@@ -393,6 +394,49 @@ TEST_CASE("model host: what is released while it is loaded goes at once") {
   CHECK(f.wait_for(kReleased));
 }
 
+TEST_CASE("model host: nothing is loaded for somebody who is gone") {
+  Fixture f;
+  auto first = f.get("scripted");
+  const auto gone = f.ask("other");
+  const auto second = f.ask("scripted"); // behind it
+  f.loop.run();
+  CHECK(second->answers == 0);
+  gone->withdraw();
+  f.loop.run();
+  CHECK(second->answers == 1);
+  gone->withdraw(); // again, of nothing
+  first->lease.reset();
+  second->lease.reset();
+  f.loop.run();
+  CHECK(gone->answers == 0);
+  CHECK(f.scripted.opened() == 1);
+  CHECK(f.host->status().name == "scripted");
+  CHECK(gone.use_count() == 1); // nothing is kept of the wish
+}
+
+TEST_CASE("model host: no more wait for a model than may wait for answers") {
+  Fixture f;
+  f.options.limits.parallel = 1;
+  f.options.limits.queue = 2;
+  f.host.emplace(f.options, f.loop);
+  const auto user = f.get("scripted");
+  std::vector<std::shared_ptr<Asked>> waiting;
+  for (int i = 0; i < 3; ++i) {
+    waiting.push_back(f.ask("other"));
+  }
+  const auto refused = f.get("other");
+  REQUIRE(refused->error);
+  CHECK(refused->error->kind() == ApiErrorKind::unavailable);
+  CHECK(f.host->status().waiting == 3);
+  CHECK(f.host->current() != nullptr);
+
+  waiting[1]->withdraw();
+  const auto instead = f.ask("other");
+  user->lease.reset();
+  REQUIRE(f.loop.run_until([&] { return instead->answers == 1; }));
+  CHECK(instead->lease);
+}
+
 TEST_CASE("model host: a closed one refuses, and fails those who wait") {
   Fixture f;
   const auto user = f.get("scripted");
@@ -437,12 +481,14 @@ TEST_CASE("model host: a use may outlive it") {
 
 TEST_CASE("model host: many threads, two models, everybody is served") {
   Fixture f(60);
+  f.options.limits.queue = 100;
+  f.host.emplace(f.options, f.loop);
   std::atomic<int> served = 0;
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 25; ++i) {
-        f.host->acquire(
+        (void)f.host->acquire(
             (i + t) % 5 == 0 ? "other" : "scripted",
             [&](const auto& lease) {
               served += lease->engine().vocab_size() == kScriptedVocab;

@@ -110,10 +110,11 @@ void count_tokens(
       send_error(*exchange, error);
     }
   };
-  context.models.acquire(
+  const Task withdraw = context.models.acquire(
       request.job.model, count, [exchange](const ApiError& error) {
         send_error(*exchange, error);
       });
+  exchange->on_disconnect(withdraw);
 }
 
 } // namespace

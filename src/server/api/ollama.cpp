@@ -75,7 +75,7 @@ void start_call(OllamaCall& call, const std::shared_ptr<AnswerSink>& sink) {
 // What cannot be said of a model that is not loaded is checked when it is.
 void load_and_start(const CallPtr& call) {
   const auto sink = make_sink(*call);
-  call->context.models.acquire(
+  const Task withdraw = call->context.models.acquire(
       call->request.job.model,
       [call, sink, since = now_seconds()](
           const std::shared_ptr<ModelLease>& lease) {
@@ -88,6 +88,7 @@ void load_and_start(const CallPtr& call) {
         }
       },
       [sink](const ApiError& error) { sink->on_error(error); });
+  call->exchange->on_disconnect(withdraw);
 }
 
 // An empty request: the model is loaded, or let go.
@@ -102,7 +103,7 @@ void load_or_release(const CallPtr& call) {
     send_json(call->exchange, call->reply->done("unload"));
     return;
   }
-  models.acquire(
+  const Task withdraw = models.acquire(
       name,
       [call, keep](const std::shared_ptr<ModelLease>& lease) {
         if (keep) {
@@ -113,6 +114,7 @@ void load_or_release(const CallPtr& call) {
       [call](const ApiError& error) {
         call->exchange->send(error_response(Dialect::ollama, error));
       });
+  call->exchange->on_disconnect(withdraw);
 }
 
 void handle_answer(

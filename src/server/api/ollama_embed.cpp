@@ -60,10 +60,11 @@ EmbeddingReply::Body body_of(const std::string& model, OllamaEmbedRoute route) {
 
 void only_load(
     ApiContext& context,
+    const std::shared_ptr<HttpExchange>& exchange,
     const ServedModel& model,
     std::optional<double> keep_seconds,
     const std::shared_ptr<EmbeddingReply>& reply) {
-  context.models.acquire(
+  const Task withdraw = context.models.acquire(
       model.name,
       [reply, keep_seconds, begun = now_seconds()](
           const std::shared_ptr<ModelLease>& lease) {
@@ -76,6 +77,7 @@ void only_load(
         reply->on_end(end);
       },
       [reply](const ApiError& error) { reply->on_error(error); });
+  exchange->on_disconnect(withdraw);
 }
 
 } // namespace
@@ -100,7 +102,7 @@ void embed_for_ollama(
   job.keep_seconds = request.keep_seconds;
   if (job.inputs.empty()) {
     check_embeddings(job, model);
-    only_load(context, model, job.keep_seconds, reply);
+    only_load(context, exchange, model, job.keep_seconds, reply);
     return;
   }
   start_embeddings(context, exchange, std::move(job), reply);

@@ -70,7 +70,7 @@ struct Fixture {
 
   void load(const std::string& name, std::optional<double> keep = {}) {
     bool done = false;
-    host->acquire(
+    (void)host->acquire(
         name,
         [&](const std::shared_ptr<ModelLease>& lease) {
           if (keep) {

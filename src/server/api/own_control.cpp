@@ -96,7 +96,7 @@ void switch_model(
   Fields fields(body);
   const std::string model = fields.required_text("model", kMostNameBytes);
   fields.done();
-  context.models.switch_to(
+  const Task withdraw = context.models.switch_to(
       model,
       [&context, exchange] {
         exchange->send(json_response(model_object(context.models.status())));
@@ -104,6 +104,7 @@ void switch_model(
       [exchange](const ApiError& error) {
         exchange->send(error_response(Dialect::openai, error));
       });
+  exchange->on_disconnect(withdraw);
 }
 
 void read_nothing(ApiContext& context, const HttpExchange& exchange) {

@@ -42,7 +42,7 @@ void answer_with_text(
     const std::string& model,
     TextWork work) {
   Workers& workers = context.workers;
-  context.models.acquire(
+  const Task withdraw = context.models.acquire(
       model,
       [&workers, exchange, work = std::move(work)](
           const std::shared_ptr<ModelLease>& lease) {
@@ -55,6 +55,7 @@ void answer_with_text(
         }
       },
       [exchange](const ApiError& error) { send_error(*exchange, error); });
+  exchange->on_disconnect(withdraw);
 }
 
 // The text under one of its three names.
