@@ -44,6 +44,7 @@ class ApiError : public std::runtime_error {
   std::string param{};
   // A word for programs, such as "context_length_exceeded"; may be empty.
   std::string code{};
+  // Without, clients are told a default where asking again may help.
   std::optional<int> retry_after_seconds{};
 
   // The same with what is named set.

@@ -12,11 +12,9 @@ namespace mlx_flash::server {
 namespace {
 
 ApiError busy_error() {
-  ApiError error(
+  return ApiError(
       ApiErrorKind::rate_limited,
       "too many requests wait for their texts to be read; try again later");
-  error.retry_after_seconds = 1;
-  return error;
 }
 
 } // namespace

@@ -95,11 +95,11 @@ void RoutedExchange::finish(int status) {
 
 void RoutedExchange::send(HttpResponse response) {
   if (!inner_->has_room(response.body.size())) {
-    ApiError error(
-        ApiErrorKind::unavailable,
-        "too much waits for clients to read it; try again later");
-    error.retry_after_seconds = 1;
-    response = error_response(facts_.dialect, error);
+    response = error_response(
+        facts_.dialect,
+        ApiError(
+            ApiErrorKind::unavailable,
+            "too much waits for clients to read it; try again later"));
   }
   if (start(response)) {
     inner_->send(std::move(response));

@@ -170,11 +170,11 @@ void Router::handle(std::shared_ptr<HttpExchange> inner) {
         call(*route, exchange, argument);
       });
   if (!taken) {
-    ApiError busy(
-        ApiErrorKind::unavailable,
-        "too many requests are being read; try again");
-    busy.retry_after_seconds = 1;
-    exchange->send(error_response(dialect, busy));
+    exchange->send(error_response(
+        dialect,
+        ApiError(
+            ApiErrorKind::unavailable,
+            "too many requests are being read; try again")));
   }
 }
 

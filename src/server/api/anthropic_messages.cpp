@@ -103,11 +103,11 @@ void count_tokens(
           send_count(*exchange, generations, conversation, *lease);
         });
     if (!taken) {
-      ApiError error(
-          ApiErrorKind::rate_limited,
-          "too many conversations wait to be counted; try again later");
-      error.retry_after_seconds = 1;
-      send_error(*exchange, error);
+      send_error(
+          *exchange,
+          ApiError(
+              ApiErrorKind::rate_limited,
+              "too many conversations wait to be counted; try again later"));
     }
   };
   const Task withdraw = context.models.acquire(

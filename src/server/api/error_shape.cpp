@@ -87,6 +87,16 @@ Json error_body(Dialect dialect, const ApiError& error) {
   };
 }
 
+// Seconds until a client may ask again, where nothing better is known.
+constexpr int kRetrySeconds = 1;
+
+std::optional<int> retry_seconds(const ApiError& error) {
+  const bool later = error.kind() == ApiErrorKind::rate_limited ||
+      error.kind() == ApiErrorKind::unavailable;
+  return error.retry_after_seconds || !later ? error.retry_after_seconds
+                                             : kRetrySeconds;
+}
+
 } // namespace
 
 HttpResponse error_response(Dialect dialect, const ApiError& error) {
@@ -98,9 +108,8 @@ HttpResponse error_response(Dialect dialect, const ApiError& error) {
   if (error.kind() == ApiErrorKind::unauthorized) {
     response.headers.emplace_back("www-authenticate", "Bearer");
   }
-  if (error.retry_after_seconds) {
-    response.headers.emplace_back(
-        "retry-after", fmt::to_string(*error.retry_after_seconds));
+  if (const auto seconds = retry_seconds(error)) {
+    response.headers.emplace_back("retry-after", fmt::to_string(*seconds));
   }
   return response;
 }

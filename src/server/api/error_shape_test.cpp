@@ -105,7 +105,15 @@ TEST_CASE("errors of each kind have a status and a type in each dialect") {
 
 TEST_CASE("errors say when to come again, and how to be let in") {
   ApiError busy(ApiErrorKind::rate_limited, "busy");
-  CHECK(header_of(error_response(Dialect::ollama, busy), "retry-after") == "");
+  CHECK(header_of(error_response(Dialect::ollama, busy), "retry-after") == "1");
+  const ApiError stopping(ApiErrorKind::unavailable, "stopping");
+  CHECK(
+      header_of(error_response(Dialect::anthropic, stopping), "retry-after") ==
+      "1");
+  CHECK(
+      header_of(
+          error_response(Dialect::openai, invalid_field("n", "n is wrong")),
+          "retry-after") == "");
   busy.retry_after_seconds = 7;
   CHECK(header_of(error_response(Dialect::ollama, busy), "retry-after") == "7");
   const ApiError stranger(ApiErrorKind::unauthorized, "no key");

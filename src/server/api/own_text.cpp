@@ -47,11 +47,11 @@ void answer_with_text(
       [&workers, exchange, work = std::move(work)](
           const std::shared_ptr<ModelLease>& lease) {
         if (!workers.post([=] { send_result(*exchange, *lease, work); })) {
-          ApiError error(
-              ApiErrorKind::rate_limited,
-              "too many texts wait for their tokens; try again later");
-          error.retry_after_seconds = 1;
-          send_error(*exchange, error);
+          send_error(
+              *exchange,
+              ApiError(
+                  ApiErrorKind::rate_limited,
+                  "too many texts wait for their tokens; try again later"));
         }
       },
       [exchange](const ApiError& error) { send_error(*exchange, error); });
