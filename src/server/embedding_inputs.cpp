@@ -122,12 +122,14 @@ std::vector<Tokens> make_embedding_inputs(
     const EmbeddingJob& job,
     const Text& text,
     uint64_t vocab_size,
-    const Plan& plan) {
+    const Plan& plan,
+    const std::function<void()>& between) {
   const uint64_t room = plan.model_context > 0
       ? std::min(plan.context_tokens, plan.model_context)
       : plan.context_tokens;
   std::vector<Tokens> inputs;
   for (const auto& input : job.inputs) {
+    between();
     const std::string name = name_of(job, inputs.size());
     Tokens tokens = tokens_of(input, name, text, vocab_size);
     if (tokens.size() > room && !job.truncate) {

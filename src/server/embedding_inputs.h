@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "mlx_flash/engine.h"
@@ -24,13 +25,15 @@ uint64_t embeddings_bytes(
 // Throws ApiError(invalid_request) for what the model's embeddings are not.
 void check_embeddings(const EmbeddingJob& job, const ServedModel& model);
 
-// Each with the tokens that the model's tokenizer adds to a text. Throws
-// ApiError that names the input; of code context_length_exceeded for what is
-// too long and may not be cut.
+// Each with the tokens that the model's tokenizer adds to a text. `between` is
+// called before each of them, and may throw. Throws ApiError that names the
+// input; of code context_length_exceeded for what is too long and may not be
+// cut.
 std::vector<std::vector<TokenId>> make_embedding_inputs(
     const EmbeddingJob& job,
     const Text& text,
     uint64_t vocab_size,
-    const Plan& plan);
+    const Plan& plan,
+    const std::function<void()>& between = [] {});
 
 } // namespace mlx_flash::server

@@ -27,7 +27,9 @@ void EmbeddingRun::check(const ServedModel& model) const {
 std::function<void()> EmbeddingRun::prepare(ModelLease& lease) {
   const Engine& engine = lease.engine();
   auto inputs = std::make_shared<const Inputs>(make_embedding_inputs(
-      job_, engine.text(), engine.vocab_size(), engine.plan()));
+      job_, engine.text(), engine.vocab_size(), engine.plan(), [this] {
+        go_on();
+      }));
   return [this, inputs = std::move(inputs)] { take_inputs(inputs); };
 }
 
@@ -45,7 +47,7 @@ void EmbeddingRun::take_inputs(std::shared_ptr<const Inputs> inputs) {
   const size_t count = std::min(at_once_, inputs_->size());
   try {
     while (sessions_.size() < count) {
-      sessions_.push_back(lease_->engine().new_session());
+      sessions_.push_back(open_session(*lease_));
     }
   } catch (...) {
     fail(to_api_error(std::current_exception()));
@@ -80,6 +82,7 @@ void EmbeddingRun::start_next(size_t session) {
                              on_end,
                              this] {
     try {
+      go_on();
       one->start_embedding((*inputs)[input], on_end);
     } catch (...) {
       end_with(to_api_error(std::current_exception()));

@@ -11,7 +11,7 @@ void GenerationRun::start_choice(size_t index) {
   ++started_;
   Choice& choice = choices_[index];
   try {
-    choice.session = lease_->engine().new_session();
+    choice.session = open_session(*lease_);
   } catch (...) {
     fail(to_api_error(std::current_exception()));
     return;
@@ -33,6 +33,7 @@ void GenerationRun::start_choice(size_t index) {
                              options = std::move(options),
                              inbox] {
     try {
+      go_on();
       session->start(prompt->tokens, options, inbox);
     } catch (...) {
       end_with(to_api_error(std::current_exception()));

@@ -10,6 +10,20 @@ namespace mlx_flash::server {
 
 namespace {
 
+std::vector<TokenText> describe_prompt(
+    const Text& text,
+    const ScoreResult& score) {
+  std::vector<TokenText> tokens{describe_token(text, {score.ids.front()})};
+  for (size_t i = 1; i < score.ids.size(); ++i) {
+    ChosenToken token{score.ids[i], score.logprobs[i - 1]};
+    if (i <= score.top.size()) {
+      token.top = score.top[i - 1];
+    }
+    tokens.push_back(describe_token(text, token));
+  }
+  return tokens;
+}
+
 uint64_t random_seed() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
@@ -29,8 +43,11 @@ GenerationRun::GenerationRun(
       choices_(job_.choices) {}
 
 std::function<void()> GenerationRun::prepare(ModelLease& lease) {
-  auto prompt = std::make_shared<const Prompt>(
-      make_prompt(job_, lease.model().name, lease.engine(), services_->replay));
+  auto prompt = std::make_shared<const Prompt>(make_prompt(
+      job_, lease.model().name, lease.engine(), services_->replay, [this] {
+        go_on();
+      }));
+  go_on();
   const auto options = answer_options(job_, *prompt, lease.engine());
   return [this, prompt = std::move(prompt), options] {
     take_prompt(prompt, options);
@@ -58,40 +75,45 @@ void GenerationRun::take_prompt(
 }
 
 void GenerationRun::begin_score() {
-  try {
-    scoring_ = lease_->engine().new_session();
-  } catch (...) {
-    fail(to_api_error(std::current_exception()));
-    return;
-  }
   times_.reading = now_seconds();
   set_state("prompt");
-  services_->scores->post(
-      [this, self = shared_from_this(), session = scoring_, prompt = prompt_] {
-        try {
-          on_loop([this,
-                   score = session->score(prompt->tokens, job_.top_logprobs)] {
-            take_score(score);
-          });
-        } catch (...) {
-          end_with(to_api_error(std::current_exception()));
-        }
-      });
+  services_->scores->post([this, weak = weak_from_this()] {
+    if (const auto self = weak.lock()) {
+      score();
+    }
+  });
 }
 
-void GenerationRun::take_score(const ScoreResult& score) {
+// Others may have been before it for long, so that nothing is held until here.
+void GenerationRun::score() {
+  std::shared_ptr<ModelLease> lease; // goes after the session
+  std::shared_ptr<Session> session;
+  try {
+    {
+      std::lock_guard lock(scoring_mutex_);
+      if (is_over()) {
+        return;
+      }
+      lease = lease_;
+      session = scoring_ = open_session(*lease);
+    }
+    const ScoreResult result =
+        session->score(prompt_->tokens, job_.top_logprobs);
+    on_loop(
+        [this,
+         prompt = describe_prompt(lease->engine().text(), result)]() mutable {
+          take_score(std::move(prompt));
+        });
+  } catch (...) {
+    end_with(to_api_error(std::current_exception()));
+  }
+}
+
+void GenerationRun::take_score(std::vector<TokenText> prompt) {
   services_->sessions->post([session = std::move(scoring_)] {});
   scoring_ = nullptr;
-  const Text& text = lease_->engine().text();
   JobStart start;
-  start.prompt.push_back(describe_token(text, {score.ids.front()}));
-  for (size_t i = 1; i < score.ids.size(); ++i) {
-    ChosenToken token{score.ids[i], score.logprobs[i - 1]};
-    if (i <= score.top.size()) {
-      token.top = score.top[i - 1];
-    }
-    start.prompt.push_back(describe_token(text, token));
-  }
+  start.prompt = std::move(prompt);
   announce(std::move(start));
 }
 
@@ -141,7 +163,11 @@ Usage GenerationRun::usage_so_far() const {
 
 std::vector<std::shared_ptr<Session>> GenerationRun::close() {
   sink_ = nullptr;
-  std::vector<std::shared_ptr<Session>> sessions{std::move(scoring_)};
+  std::vector<std::shared_ptr<Session>> sessions;
+  {
+    std::lock_guard lock(scoring_mutex_);
+    sessions.push_back(std::move(scoring_));
+  }
   for (Choice& choice : choices_) {
     sessions.push_back(std::move(choice.session));
   }

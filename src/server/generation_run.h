@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -46,7 +47,8 @@ class GenerationRun : public JobRun {
       std::shared_ptr<const Prompt> prompt,
       const GenerationOptions& options);
   void begin_score();
-  void take_score(const ScoreResult& score);
+  void score(); // on the thread of scores
+  void take_score(std::vector<TokenText> prompt);
   void announce(JobStart start);
   void start_choice(size_t index);
   void start_others();
@@ -64,6 +66,9 @@ class GenerationRun : public JobRun {
 
   std::shared_ptr<const Prompt> prompt_;
   GenerationOptions options_;
+  // Taken by who begins to score and by close(): so that what is over is not
+  // scored, and what is scored can be cancelled.
+  std::mutex scoring_mutex_;
   std::shared_ptr<Session> scoring_;
   std::vector<Choice> choices_;
   size_t started_ = 0;

@@ -199,7 +199,8 @@ uint64_t Generations::count_tokens(
              conversation,
              model,
              lease.engine().text(),
-             state_->services->replay)
+             state_->services->replay,
+             [] {})
       .tokens.size();
 }
 

@@ -174,8 +174,14 @@ TEST_CASE("generations: sessions that cannot be had fail the job") {
       return open(engine);
     };
   });
-  CHECK(f.answer(Fixture::chat("Hi"))->error);
-  CHECK(f.is_idle());
+  Job scored = prompt_of(3);
+  scored.score_prompt = true;
+  for (const Job& job : {Fixture::chat("Hi"), scored}) {
+    const auto done = f.answer(job);
+    REQUIRE(done->error);
+    CHECK(done->error->kind() == ApiErrorKind::unavailable);
+    CHECK(f.is_idle());
+  }
 }
 
 TEST_CASE("generations: cancel_all ends all with a word") {

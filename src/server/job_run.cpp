@@ -112,6 +112,7 @@ void JobRun::take_lease(std::shared_ptr<ModelLease> lease) {
   const bool taken =
       services_->workers.post([self = shared_from_this(), lease_copy = lease_] {
         try {
+          self->go_on();
           self->check(lease_copy->model());
           self->on_loop(self->prepare(*lease_copy));
         } catch (...) {
@@ -120,6 +121,20 @@ void JobRun::take_lease(std::shared_ptr<ModelLease> lease) {
       });
   if (!taken) {
     fail(busy_error());
+  }
+}
+
+void JobRun::go_on() const {
+  if (is_over()) {
+    throw ApiError(ApiErrorKind::unavailable, "nobody waits for this any more");
+  }
+}
+
+std::unique_ptr<Session> JobRun::open_session(ModelLease& lease) {
+  try {
+    return lease.engine().new_session();
+  } catch (const std::exception& error) {
+    throw ApiError(ApiErrorKind::unavailable, error.what());
   }
 }
 

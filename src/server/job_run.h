@@ -52,8 +52,9 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
   // Whether that model can answer at all, before it is loaded for nothing.
   // Throws ApiError. Any thread.
   virtual void check(const ServedModel&) const {}
-  // On a worker: makes ready what the engine will read. What it returns is
-  // called on the loop. Throws Error or ApiError.
+  // On a worker: makes ready what the engine will read, and calls go_on()
+  // between parts that take long. What it returns is called on the loop. Throws
+  // Error or ApiError.
   virtual std::function<void()> prepare(ModelLease& lease) = 0;
   virtual void tell_error(const ApiError& error) = 0;
   // Forgets the sink, and hands over the sessions that it has.
@@ -77,10 +78,14 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
   // `tell_end` is told how long all took.
   void finish(const std::function<void(const Timings&)>& tell_end);
   void fail(const ApiError& error);
-  // The sink is not called any more.
+  // The sink is not called any more. Any thread.
   bool is_over() const {
     return ended_ || cancelled_;
   }
+  // Throws if it is over. Any thread.
+  void go_on() const;
+  // What the engine says against another one is no mistake of the request.
+  static std::unique_ptr<Session> open_session(ModelLease& lease);
 
   const std::shared_ptr<RunServices> services_;
   const std::string request_id_;
@@ -107,7 +112,7 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
   const Over over_;
   Task withdraw_; // from the model's users to be
   std::atomic<bool> cancelled_ = false;
-  bool ended_ = false;
+  std::atomic<bool> ended_ = false;
 
   mutable std::mutex status_mutex_;
   Generations::Running status_;

@@ -81,7 +81,8 @@ Prompt read_conversation(
     const Conversation& conversation,
     const std::string& model,
     const Text& text,
-    Replay& replay) {
+    Replay& replay,
+    const std::function<void()>& between) {
   Prompt prompt;
   prompt.is_conversation = true;
   prompt.form = parse::find_answer_form(text.template_source());
@@ -89,6 +90,7 @@ Prompt read_conversation(
     prompt.tools.push_back({tool.name, tool.parameters, tool.strict});
   }
   prompt.text = render(conversation, text);
+  between();
   prompt.in_reasoning = parse::begins_in_reasoning(prompt.form, prompt.text);
   prompt.may_reason = may_reason(prompt);
   prompt.tells_reasoning = conversation.thinking.value_or(true);
@@ -106,10 +108,12 @@ Prompt make_prompt(
     const Job& job,
     const std::string& model,
     const Engine& engine,
-    Replay& replay) {
+    Replay& replay,
+    const std::function<void()>& between) {
   Prompt prompt;
   if (const auto* conversation = std::get_if<Conversation>(&job.prompt)) {
-    prompt = read_conversation(*conversation, model, engine.text(), replay);
+    prompt =
+        read_conversation(*conversation, model, engine.text(), replay, between);
   } else if (const auto* text = std::get_if<std::string>(&job.prompt)) {
     prompt.text = *text;
     prompt.tokens = engine.text().encode(*text, true);

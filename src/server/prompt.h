@@ -5,6 +5,7 @@
 // Thread rule: a function for a worker; templates and tokenizers take time.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,21 +33,24 @@ struct Prompt {
   std::vector<parse::ToolSignature> tools{}; // that the model was told of
 };
 
-// A conversation's, whether it fits or not: `room` is 0. Throws as
-// make_prompt() does otherwise.
+// A conversation's, whether it fits or not: `room` is 0. `between` is called
+// between parts that take long, and may throw. Throws as make_prompt() does
+// otherwise.
 Prompt read_conversation(
     const Conversation& conversation,
     const std::string& model,
     const Text& text,
-    Replay& replay);
+    Replay& replay,
+    const std::function<void()>& between);
 
-// `model` is the name under which prompts are replayed. Throws ApiError, of
-// which code context_length_exceeded is a prompt that can never be answered,
-// and what the engine's Text throws.
+// `model` is the name under which prompts are replayed; `between` as above.
+// Throws ApiError, of which code context_length_exceeded is a prompt that can
+// never be answered, and what the engine's Text throws.
 Prompt make_prompt(
     const Job& job,
     const std::string& model,
     const Engine& engine,
-    Replay& replay);
+    Replay& replay,
+    const std::function<void()>& between);
 
 } // namespace mlx_flash::server

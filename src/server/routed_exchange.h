@@ -49,6 +49,10 @@ class RoutedExchange : public HttpExchange {
   void begin(HttpResponse response) override;
   void write(std::string part) override;
   void end() override;
+  // The client is: nobody needs an answer any more.
+  bool gone() const {
+    return *gone_;
+  }
   void on_disconnect(std::function<void()> callback) override {
     inner_->on_disconnect(std::move(callback));
   }

@@ -167,7 +167,9 @@ void Router::handle(std::shared_ptr<HttpExchange> inner) {
   }
   const bool taken = context_.workers.post(
       [this, route = decision.route, exchange, argument = decision.argument] {
-        call(*route, exchange, argument);
+        if (!exchange->gone()) {
+          call(*route, exchange, argument);
+        }
       });
   if (!taken) {
     exchange->send(error_response(

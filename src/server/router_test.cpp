@@ -405,6 +405,17 @@ TEST_CASE("router: what there is no room for is an error of the dialect") {
   CHECK(f.counted("/v1/messages", 503));
 }
 
+TEST_CASE("router: what a client that is gone has sent is not read") {
+  Fixture f;
+  const auto outcome = f.ask("POST", "/v1/slow");
+  REQUIRE(outcome->disconnect);
+  outcome->disconnect(); // before a worker has time for it
+  f.loop.run();
+  CHECK(f.kept == nullptr);
+  CHECK(!outcome->answered);
+  CHECK(f.counted("/v1/slow", 499));
+}
+
 TEST_CASE("router: a client that goes is counted as gone") {
   Fixture f;
   const auto outcome = f.ask("POST", "/v1/messages");
