@@ -44,6 +44,9 @@ class RoutedExchange : public HttpExchange {
   const HttpRequest& request() const override {
     return inner_->request();
   }
+  void forget_body() override {
+    inner_->forget_body();
+  }
   // Where there is no room for it, it is an error instead.
   void send(HttpResponse response) override;
   void begin(HttpResponse response) override;

@@ -193,6 +193,8 @@ void Router::call(
     }
     exchange->send(error_response(route.dialect, error));
   }
+  // The answer may take long, and what was asked is known.
+  exchange->forget_body();
 }
 
 std::optional<HttpResponse> Router::refuse_early(const HttpRequest& request) {

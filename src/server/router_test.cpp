@@ -50,6 +50,9 @@ class FakeExchange : public HttpExchange {
   const HttpRequest& request() const override {
     return request_;
   }
+  void forget_body() override {
+    request_.body.clear();
+  }
   bool has_room(uint64_t bytes) const override {
     return bytes <= outcome_->room;
   }
@@ -74,7 +77,7 @@ class FakeExchange : public HttpExchange {
   }
 
  private:
-  const HttpRequest request_;
+  HttpRequest request_;
   const std::shared_ptr<Outcome> outcome_;
 };
 
@@ -123,6 +126,7 @@ struct Fixture {
   std::vector<Route> routes() {
     const auto held = [this](auto exchange, const std::string& argument) {
       arguments.push_back(argument);
+      bodies.push_back(exchange->request().body);
       kept = std::move(exchange);
     };
     return {
@@ -203,6 +207,7 @@ struct Fixture {
   ApiContext context{options, loop, workers, models, generations, metrics, [] {
                      }};
   std::vector<std::string> arguments; // of the routes that keep exchanges
+  std::vector<std::string> bodies; // as handlers saw them
   std::shared_ptr<HttpExchange> kept;
   Access access{options};
   Router router{routes(), access, context};
@@ -414,6 +419,17 @@ TEST_CASE("router: what a client that is gone has sent is not read") {
   CHECK(f.kept == nullptr);
   CHECK(!outcome->answered);
   CHECK(f.counted("/v1/slow", 499));
+}
+
+TEST_CASE("router: a body is kept until it was read, and no longer") {
+  Fixture f;
+  f.ask("POST", "/v1/slow");
+  REQUIRE(f.kept == nullptr);
+  f.loop.run();
+  REQUIRE(f.kept != nullptr); // who answers later
+  CHECK(f.bodies == std::vector<std::string>{"SECRET PROMPT"});
+  CHECK(f.kept->request().body.empty());
+  CHECK(f.kept->request().id == "req_1");
 }
 
 TEST_CASE("router: a client that goes is counted as gone") {

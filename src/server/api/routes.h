@@ -21,7 +21,8 @@ struct Route {
   std::string path;
   Dialect dialect = Dialect::openai;
   // Called by a worker (`slow`: bodies are read, templates rendered) or on the
-  // loop. What it throws is sent as the dialect's error.
+  // loop. What it throws is sent as the dialect's error. The request's body is
+  // there until it returns.
   std::function<void(
       ApiContext& context,
       std::shared_ptr<HttpExchange> exchange,

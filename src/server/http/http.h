@@ -44,6 +44,8 @@ class HttpExchange {
   virtual ~HttpExchange() = default;
 
   virtual const HttpRequest& request() const = 0;
+  // From here on nobody reads the request's body.
+  virtual void forget_body() {}
 
   // Whether a body of so many bytes may wait for the client to read it. One
   // that is sent nevertheless cuts the client off.

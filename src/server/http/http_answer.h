@@ -114,6 +114,9 @@ class Exchange : public HttpExchange {
   const HttpRequest& request() const override {
     return request_;
   }
+  void forget_body() override {
+    std::string().swap(request_.body);
+  }
   bool has_room(uint64_t bytes) const override {
     return answer_->has_room(bytes);
   }
@@ -136,7 +139,7 @@ class Exchange : public HttpExchange {
  private:
   const std::shared_ptr<HttpAnswer> answer_;
   const std::shared_ptr<void> kept_;
-  const HttpRequest request_;
+  HttpRequest request_;
 };
 
 } // namespace mlx_flash::server

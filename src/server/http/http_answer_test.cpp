@@ -305,3 +305,21 @@ TEST_CASE("http answer: callbacks do not keep alive who has ended") {
   }
   CHECK(held.use_count() == 1);
 }
+
+TEST_CASE("http exchange: a body that was read takes no memory any more") {
+  ManualLoop loop;
+  HttpRequest request;
+  request.id = "req_1";
+  request.body = std::string(100000, 'x');
+  Exchange exchange(
+      std::make_shared<HttpAnswer>(
+          loop,
+          HttpAnswer::Form{},
+          std::make_shared<UnsentBytes>(ServerLimits{}),
+          [] {}),
+      std::move(request),
+      nullptr);
+  exchange.forget_body();
+  CHECK(exchange.request().body.capacity() < 100);
+  CHECK(exchange.request().id == "req_1");
+}
