@@ -85,3 +85,16 @@ TEST_CASE("generations: prompts and inputs can be given up half-way") {
       ApiError);
   CHECK_THROWS_AS(embed(give_up), ApiError);
 }
+
+TEST_CASE("generations: no timer stays of a job that is over") {
+  Fixture f(
+      "", [](ServerOptions& options) { options.limits.request_seconds = 60; });
+  for (int i = 0; i < 20; ++i) {
+    f.answer(Fixture::chat("Hi"));
+  }
+  const auto gone = f.start(Fixture::chat("Hi"));
+  f.loop.run();
+  gone.generation->cancel();
+  CHECK(f.is_idle());
+  CHECK(f.loop.timers() == 0);
+}

@@ -88,7 +88,7 @@ void JobRun::limit_time() {
   if (limit <= 0) {
     return;
   }
-  services_->loop.post_after(
+  forget_limit_ = services_->loop.post_after(
       std::max(0.0, times_.received + limit - now_seconds()),
       [weak = weak_from_this(), limit] {
         if (const auto self = weak.lock()) {
@@ -194,9 +194,8 @@ void JobRun::let_go() {
 
 void JobRun::abandon() {
   ended_ = true;
-  if (withdraw_) {
-    withdraw_();
-  }
+  withdraw_();
+  forget_limit_();
   std::vector<std::shared_ptr<Session>> sessions = close();
   std::erase(sessions, nullptr);
   for (const auto& session : sessions) {

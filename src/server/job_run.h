@@ -110,7 +110,8 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
   const std::string model_;
   const std::optional<double> keep_seconds_;
   const Over over_;
-  Task withdraw_; // from the model's users to be
+  Task withdraw_ = [] {}; // from those who wait for the model
+  Task forget_limit_ = [] {}; // of its time
   std::atomic<bool> cancelled_ = false;
   std::atomic<bool> ended_ = false;
 

@@ -16,8 +16,10 @@ class Loop {
 
   // In the order of the calls of one thread.
   virtual void post(Task task) = 0;
-  // Not before so many seconds have passed.
-  virtual void post_after(double seconds, Task task) = 0;
+  // Not before so many seconds have passed. Returns what calls it off, so that
+  // nothing of it is left: from any thread, as long as the loop is there. Once
+  // the task has begun it does nothing.
+  virtual Task post_after(double seconds, Task task) = 0;
 };
 
 // Reads bodies, renders templates, tokenizes.

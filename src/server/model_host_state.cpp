@@ -128,8 +128,7 @@ std::shared_ptr<ModelHost::State::Lease> ModelHost::State::use(bool counts) {
   ++users;
   if (counts) {
     ++counted_users;
-    ++timer;
-    let_go_at.reset();
+    keep_for_now();
     keep_is_over = false;
   }
   return std::make_shared<Lease>(shared_from_this(), counts);
@@ -233,8 +232,7 @@ void ModelHost::State::begin_unload() {
     return; // it goes with the last lease
   }
   phase = Phase::unloading;
-  ++timer;
-  let_go_at.reset();
+  keep_for_now();
   keep_is_over = false;
   background->post([self = shared_from_this()] { self->unload(); });
 }
@@ -255,12 +253,18 @@ void ModelHost::State::unload() {
 // As if this model were never kept after a use, be it loaded or on its way.
 void ModelHost::State::release() {
   keep_seconds = keep = 0;
-  ++timer;
-  let_go_at.reset();
+  keep_for_now();
   if (counted_users == 0) {
     consider_letting_go();
     serve_wishes();
   }
+}
+
+// No time runs out for it any more.
+void ModelHost::State::keep_for_now() {
+  ++timer;
+  let_go_at.reset();
+  std::exchange(call_off_timer, [] {})();
 }
 
 // Starts the time for which the model is kept.
@@ -272,12 +276,14 @@ void ModelHost::State::consider_letting_go() {
     keep_is_over = true;
     return;
   }
+  keep_for_now();
   let_go_at = now_seconds() + keep;
-  loop.post_after(keep, [weak = weak_from_this(), expected = ++timer] {
-    if (const auto self = weak.lock()) {
-      self->time_is_over(expected);
-    }
-  });
+  call_off_timer =
+      loop.post_after(keep, [weak = weak_from_this(), expected = timer] {
+        if (const auto self = weak.lock()) {
+          self->time_is_over(expected);
+        }
+      });
 }
 
 void ModelHost::State::time_is_over(uint64_t expected) {

@@ -61,6 +61,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   void begin_unload();
   void release();
   void consider_letting_go();
+  void keep_for_now();
   void refuse(Wish& wish, const ApiError& why);
   void fail_wishes(const ApiError& error, const ServedModel* model);
 
@@ -94,6 +95,7 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
   bool keep_is_over = false; // it goes with its last user
   std::optional<double> let_go_at;
   uint64_t timer = 0; // the one that counts; earlier ones do nothing
+  Task call_off_timer = [] {};
   std::vector<Task> told; // callbacks that the loop is to be given
   std::vector<Wish> withdrawn; // that are to be forgotten
 

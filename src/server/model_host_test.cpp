@@ -285,6 +285,17 @@ TEST_CASE("model host: time does not count while the model is used") {
   CHECK(f.wait_for_engines(0));
 }
 
+TEST_CASE("model host: one timer at a time, however often it is used") {
+  Fixture f(60);
+  for (int i = 0; i < 20; ++i) {
+    f.get()->lease.reset();
+    f.loop.run();
+  }
+  CHECK(f.loop.timers() == 1);
+  const auto user = f.get();
+  CHECK(f.loop.timers() == 0);
+}
+
 TEST_CASE("model host: without a time the model stays") {
   Fixture f;
   f.get()->lease.reset();

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <compare>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -25,9 +27,18 @@ class ManualLoop : public Loop {
     changed_.notify_all();
   }
 
-  void post_after(double seconds, Task task) override {
+  Task post_after(double seconds, Task task) override {
     std::lock_guard lock(mutex_);
-    timers_.emplace(now_ + seconds, std::move(task));
+    const Due due{now_ + seconds, ++timers_so_far_};
+    timers_.emplace(due, std::move(task));
+    return [this, due] {
+      Task dropped; // destroyed without the lock
+      std::lock_guard calling_off(mutex_);
+      if (const auto found = timers_.find(due); found != timers_.end()) {
+        dropped = std::move(found->second);
+        timers_.erase(found);
+      }
+    };
   }
 
   // Does what was posted, and what that posts, until nothing is left. Returns
@@ -65,11 +76,11 @@ class ManualLoop : public Loop {
       Task task;
       {
         std::lock_guard lock(mutex_);
-        if (timers_.empty() || timers_.begin()->first > end) {
+        if (timers_.empty() || timers_.begin()->first.time > end) {
           now_ = end;
           break;
         }
-        now_ = std::max(now_, timers_.begin()->first);
+        now_ = std::max(now_, timers_.begin()->first.time);
         task = std::move(timers_.begin()->second);
         timers_.erase(timers_.begin());
       }
@@ -103,7 +114,13 @@ class ManualLoop : public Loop {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Task> tasks_;
-  std::multimap<double, Task> timers_; // by when they are due
+  struct Due {
+    double time = 0;
+    uint64_t number = 0; // as they came
+    auto operator<=>(const Due&) const = default;
+  };
+  std::map<Due, Task> timers_;
+  uint64_t timers_so_far_ = 0;
   double now_ = 0;
 };
 

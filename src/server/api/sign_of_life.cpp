@@ -1,5 +1,6 @@
 #include "server/api/sign_of_life.h"
 
+#include <mutex>
 #include <utility>
 
 namespace mlx_flash::server {
@@ -10,11 +11,24 @@ struct SignOfLife::State {
   const std::function<double()> now;
   std::function<void()> say{};
   double last = 0; // when something was written
+  std::mutex mutex{}; // of these two
+  Task call_off = [] {};
+  bool over = false;
 
   // One timer at a time, however much is written.
   static void wait(const std::shared_ptr<State>& state, double seconds) {
-    state->loop.post_after(
-        seconds, [weak = std::weak_ptr<State>(state)] { look(weak); });
+    std::lock_guard lock(state->mutex);
+    if (!state->over) {
+      state->call_off = state->loop.post_after(
+          seconds, [weak = std::weak_ptr<State>(state)] { look(weak); });
+    }
+  }
+
+  // Any thread.
+  void end() {
+    std::lock_guard lock(mutex);
+    over = true;
+    std::exchange(call_off, [] {})();
   }
 
   static void look(const std::weak_ptr<State>& weak) {
@@ -36,7 +50,9 @@ struct SignOfLife::State {
 SignOfLife::SignOfLife(Loop& loop, double seconds, std::function<double()> now)
     : state_(new State{loop, seconds, std::move(now)}) {}
 
-SignOfLife::~SignOfLife() = default;
+SignOfLife::~SignOfLife() {
+  state_->end();
+}
 
 void SignOfLife::begin(std::function<void()> say) {
   if (state_->seconds > 0) {
@@ -52,6 +68,7 @@ void SignOfLife::wrote() {
 
 void SignOfLife::stop() {
   state_->say = nullptr;
+  state_->end();
 }
 
 } // namespace mlx_flash::server

@@ -259,10 +259,10 @@ void HttpServer::post(Task task) {
   state_->post(std::move(task));
 }
 
-void HttpServer::post_after(double seconds, Task task) {
+Task HttpServer::post_after(double seconds, Task task) {
   std::lock_guard lock(state_->mutex);
   if (state_->ended) {
-    return;
+    return [] {};
   }
   const auto timer = std::make_shared<asio::steady_timer>(
       *state_->io,
@@ -273,6 +273,15 @@ void HttpServer::post_after(double seconds, Task task) {
       run(task);
     }
   });
+  return [this, weak = std::weak_ptr(timer)] {
+    if (!weak.expired()) {
+      post([weak] {
+        if (const auto waiting = weak.lock()) {
+          waiting->cancel();
+        }
+      });
+    }
+  };
 }
 
 void HttpServer::listen(

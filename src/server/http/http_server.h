@@ -47,7 +47,7 @@ class HttpServer : public Loop {
 
   // Tasks are dropped once it has stopped.
   void post(Task task) override;
-  void post_after(double seconds, Task task) override;
+  Task post_after(double seconds, Task task) override;
 
   // Takes connections at all addresses that `host` has. Once. Throws Error
   // (invalid_argument) for a host that is not known, and Error(io) when the

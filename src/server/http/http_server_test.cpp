@@ -520,6 +520,19 @@ TEST_CASE("http server: tasks run in order, and later ones later") {
   CHECK(order == std::vector{1, 2, 3});
 }
 
+TEST_CASE("http server: nothing is left of a later task that is called off") {
+  HttpServer server{ServerLimits{}};
+  const auto held = std::make_shared<int>(0);
+  const Task call_off = server.post_after(1000, [held] { ++*held; });
+  CHECK(held.use_count() == 2);
+  call_off();
+  CHECK(wait_for([&] { return held.use_count() == 1; }));
+  call_off(); // again, of nothing
+  server.stop();
+  call_off();
+  CHECK(*held == 0);
+}
+
 TEST_CASE("http server: tasks are dropped once it has stopped") {
   HttpServer server{ServerLimits{}};
   const auto held = std::make_shared<int>(0);
