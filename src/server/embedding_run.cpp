@@ -106,6 +106,9 @@ void EmbeddingRun::take(
     status.progress.prompt_read += (*inputs_)[input].size();
   });
   tell([&] { sink_->on_embedding(input, embedding); });
+  if (is_over()) {
+    return;
+  }
   start_next(session);
   if (++done_ == inputs_->size()) {
     times_.first_token = times_.last_token = now_seconds();

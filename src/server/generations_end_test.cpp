@@ -184,6 +184,18 @@ TEST_CASE("generations: sessions that cannot be had fail the job") {
   }
 }
 
+TEST_CASE("generations: a sink that has no room for more is told so") {
+  Fixture f("abcdef");
+  const auto sink = std::make_shared<RecordingSink>();
+  sink->at_part = [] { throw ApiError(ApiErrorKind::unavailable, "no room"); };
+  const auto job = f.start(Fixture::chat("Hi"), sink);
+  REQUIRE(f.until([&] { return job->over(); }));
+  CHECK(std::string(job->error->what()) == "no room");
+  CHECK(f.is_idle());
+  CHECK(f.metrics.totals().failed == 1);
+  CHECK(f.metrics.totals().answers == 0);
+}
+
 TEST_CASE("generations: cancel_all ends all with a word") {
   Fixture f("abcdef");
   f.scripted.hold_steps();

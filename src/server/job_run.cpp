@@ -152,8 +152,8 @@ void JobRun::end_with(const ApiError& error) {
 }
 
 void JobRun::finish(const std::function<void(const Timings&)>& tell_end) {
-  if (cancelled_) {
-    return; // which is on its way
+  if (is_over()) {
+    return; // or will be
   }
   const Timings timings = times_.timings(now_seconds());
   services_->metrics.count_answer(figures_of(usage_, timings));
@@ -171,7 +171,11 @@ void JobRun::fail(const ApiError& error) {
   }
   services_->metrics.count_failed();
   log_end("failed", times_.timings(now_seconds()));
-  tell([&] { tell_error(error); });
+  try {
+    tell_error(error);
+  } catch (const std::exception& why) {
+    log::warn("[request {}] {}", request_id_, why.what());
+  }
   let_go();
 }
 

@@ -69,7 +69,7 @@ class JobRun : public Generation, public std::enable_shared_from_this<JobRun> {
 
   // Any thread. Not after the end.
   void on_loop(std::function<void()> work);
-  // A sink that throws has no use for more.
+  // A sink that throws has no use for more; if it is an ApiError, but for that.
   template <typename Say>
   void tell(const Say& say);
   template <typename Change>
@@ -126,6 +126,8 @@ void JobRun::tell(const Say& say) {
   }
   try {
     say();
+  } catch (const ApiError& error) {
+    fail(error);
   } catch (const std::exception& error) {
     log::warn("[request {}] {}", request_id_, error.what());
     cancel();

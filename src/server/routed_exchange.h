@@ -49,6 +49,9 @@ class RoutedExchange : public HttpExchange {
   }
   // Where there is no room for it, it is an error instead.
   void send(HttpResponse response) override;
+  bool hold(uint64_t bytes) override {
+    return inner_->hold(bytes);
+  }
   void begin(HttpResponse response) override;
   void write(std::string part) override;
   void end() override;

@@ -7,14 +7,17 @@ namespace mlx_flash::server {
 
 AnswerCollector::AnswerCollector(
     size_t choices,
+    const std::shared_ptr<HttpExchange>& exchange,
     std::function<void(CollectedAnswer)> done,
     std::function<void(const ApiError&)> failed)
-    : done_(std::move(done)), failed_(std::move(failed)) {
+    : held_(exchange, HeldLogprobs::kAsText),
+      done_(std::move(done)),
+      failed_(std::move(failed)) {
   answer_.choices.resize(choices);
 }
 
 void AnswerCollector::on_start(const JobStart& start) {
-  answer_.start = start;
+  answer_.start = {start.model, start.prompt_tokens, {}};
 }
 
 void AnswerCollector::on_part(size_t choice, AnswerPart part) {
@@ -24,6 +27,7 @@ void AnswerCollector::on_part(size_t choice, AnswerPart part) {
       to.reasoning += part.text;
       break;
     case AnswerPart::Kind::content:
+      held_.add(part.tokens);
       to.content += part.text;
       to.tokens.insert(
           to.tokens.end(),

@@ -5,9 +5,11 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "server/api/held_logprobs.h"
 #include "server/job.h"
 
 namespace mlx_flash::server {
@@ -35,6 +37,7 @@ class AnswerCollector : public AnswerSink {
   // One of both is called, once. `choices` is the job's.
   AnswerCollector(
       size_t choices,
+      const std::shared_ptr<HttpExchange>& exchange,
       std::function<void(CollectedAnswer)> done,
       std::function<void(const ApiError&)> failed);
 
@@ -46,6 +49,7 @@ class AnswerCollector : public AnswerSink {
 
  private:
   CollectedAnswer answer_;
+  HeldLogprobs held_;
   const std::function<void(CollectedAnswer)> done_;
   const std::function<void(const ApiError&)> failed_;
 };

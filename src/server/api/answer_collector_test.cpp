@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "server/api/test_exchange.h"
 #include "server/api/test_openai.h"
 
 using namespace mlx_flash::server;
@@ -13,6 +14,7 @@ TEST_CASE("answer collector: parts of each choice are put together") {
   std::optional<CollectedAnswer> answer;
   AnswerCollector sink(
       2,
+      std::make_shared<TestExchange>(),
       [&](CollectedAnswer all) { answer = std::move(all); },
       [](const ApiError&) { FAIL("no error"); });
   sink.on_start({"demo", 5, {}});
@@ -54,6 +56,7 @@ TEST_CASE("answer collector: log-probabilities are those of the content") {
   std::optional<CollectedAnswer> answer;
   AnswerCollector sink(
       1,
+      std::make_shared<TestExchange>(),
       [&](CollectedAnswer all) { answer = std::move(all); },
       [](const ApiError&) {});
   AnswerPart thought = make_part(Kind::reasoning, "hm");
@@ -72,9 +75,27 @@ TEST_CASE("answer collector: an error takes the place of the answer") {
   std::string why;
   AnswerCollector sink(
       1,
+      std::make_shared<TestExchange>(),
       [](CollectedAnswer) { FAIL("no answer"); },
       [&](const ApiError& error) { why = error.what(); });
   sink.on_part(0, make_content("half"));
   sink.on_error(ApiError(ApiErrorKind::internal, "broken"));
   CHECK(why == "broken");
+}
+
+TEST_CASE("answer collector: log-probabilities count until there is no room") {
+  const auto exchange = std::make_shared<TestExchange>();
+  exchange->room = 5 * HeldLogprobs::kAsText;
+  AnswerCollector sink(
+      1,
+      exchange,
+      [](CollectedAnswer) { FAIL("no answer"); },
+      [](const ApiError&) {});
+  AnswerPart part = make_content("a", {{1, "a", -1, {{1, "a", -1}}}});
+  sink.on_part(0, make_content("no tokens, no matter how long"));
+  CHECK(exchange->held == 0);
+  sink.on_part(0, part);
+  sink.on_part(0, part);
+  CHECK(exchange->held == 4 * HeldLogprobs::kAsText);
+  CHECK_THROWS_AS(sink.on_part(0, part), ApiError);
 }

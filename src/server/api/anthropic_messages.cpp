@@ -41,6 +41,7 @@ std::shared_ptr<AnswerSink> make_collector(
     const std::shared_ptr<HttpExchange>& exchange) {
   return std::make_shared<AnswerCollector>(
       1,
+      exchange,
       [answer = std::move(answer), exchange](const CollectedAnswer& collected) {
         try {
           send_json(*exchange, anthropic_message(answer, collected));

@@ -101,6 +101,7 @@ std::shared_ptr<AnswerSink> make_whole_ollama_answer(
     std::shared_ptr<OllamaReply> reply) {
   return std::make_shared<AnswerCollector>(
       1,
+      exchange,
       [exchange, reply](CollectedAnswer answer) {
         HttpResponse response;
         response.body = reply->whole(answer);

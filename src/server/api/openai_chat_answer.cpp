@@ -141,6 +141,7 @@ std::shared_ptr<AnswerSink> make_chat_collector(
     std::shared_ptr<HttpExchange> exchange) {
   return std::make_shared<AnswerCollector>(
       form.choices,
+      exchange,
       [form, exchange](CollectedAnswer answer) {
         HttpResponse response;
         response.body = to_text(chat_object(form, answer));

@@ -88,13 +88,14 @@ class CompletionStream : public ChunkSink {
  public:
   CompletionStream(
       const CompletionForm& form,
-      std::shared_ptr<OpenAiStream> stream)
+      const std::shared_ptr<OpenAiStream>& stream)
       : ChunkSink(
             form.head,
             kObject,
             form.wishes.stream,
             form.choices(),
-            std::move(stream)),
+            stream),
+        held_(stream->exchange(), HeldLogprobs::kAsText),
         with_logprobs_(form.wishes.logprobs),
         logprobs_(form.choices(), LogprobArrays(form.wishes.echo)) {}
 
@@ -108,9 +109,11 @@ class CompletionStream : public ChunkSink {
     }
     Json object = choice_object(choice, part.text);
     if (with_logprobs_) {
+      held_.add(part.tokens); // with `echo` those of all of the prompt
       object["logprobs"] = logprobs_[choice].take(part.text, part.tokens);
     }
     write(std::move(object));
+    held_.clear();
   }
 
  protected:
@@ -119,6 +122,7 @@ class CompletionStream : public ChunkSink {
   }
 
  private:
+  HeldLogprobs held_;
   const bool with_logprobs_;
   std::vector<LogprobArrays> logprobs_; // of each choice
 };
@@ -160,6 +164,7 @@ std::shared_ptr<AnswerSink> make_completion_collector(
     std::shared_ptr<HttpExchange> exchange) {
   return std::make_shared<AnswerCollector>(
       form.choices(),
+      exchange,
       [form, exchange](CollectedAnswer answer) {
         HttpResponse response;
         response.body = to_text(completion_object(form, answer));

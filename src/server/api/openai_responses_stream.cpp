@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/api/held_logprobs.h"
 #include "server/api/openai_common.h"
 #include "server/api/openai_responses_output.h"
 #include "server/api/routes.h"
@@ -76,6 +77,9 @@ class ResponseStream : public AnswerSink,
 
   void on_part(size_t, AnswerPart part) override {
     answering_ = true;
+    if (part.kind == AnswerPart::Kind::content) {
+      held_.add(part.tokens); // others' are not told
+    }
     writer_.add(std::move(part));
     flush();
   }
@@ -140,6 +144,7 @@ class ResponseStream : public AnswerSink,
   PromptProgress progress_;
   Keeper keeper_;
   ResponseWriter writer_;
+  HeldLogprobs held_{exchange_, HeldLogprobs::kAsValues};
   SignOfLife sign_of_life_;
 };
 
@@ -157,6 +162,9 @@ class WholeResponse : public AnswerSink {
     writer_.create(start.model, false);
   }
   void on_part(size_t, AnswerPart part) override {
+    if (part.kind == AnswerPart::Kind::content) {
+      held_.add(part.tokens); // others' are not told
+    }
     writer_.add(std::move(part));
   }
   void on_choice_end(size_t, const ChoiceEnd& end) override {
@@ -177,6 +185,7 @@ class WholeResponse : public AnswerSink {
   const std::shared_ptr<HttpExchange> exchange_;
   Keeper keeper_;
   ResponseWriter writer_;
+  HeldLogprobs held_{exchange_, HeldLogprobs::kAsValues};
 };
 
 } // namespace

@@ -33,6 +33,9 @@ class OpenAiStream {
       std::function<double()> now = now_seconds);
 
   void write(const nlohmann::ordered_json& chunk);
+  const std::shared_ptr<HttpExchange>& exchange() const {
+    return exchange_;
+  }
   // For the next signs of life.
   void set_progress(const PromptProgress& progress);
 

@@ -23,6 +23,13 @@ class TestExchange : public HttpExchange {
   const HttpRequest& request() const override {
     return request_;
   }
+  bool hold(uint64_t bytes) override {
+    if (bytes > room) {
+      return false;
+    }
+    held = bytes;
+    return true;
+  }
   void send(HttpResponse response) override {
     protocol_errors += begun || ended;
     begun = ended = true;
@@ -63,6 +70,8 @@ class TestExchange : public HttpExchange {
   HttpResponse head; // as it was sent or begun
   std::string written; // all of its body
   std::vector<std::string> parts; // of what was begun, as they were written
+  uint64_t room = UINT64_MAX; // for what is gathered
+  uint64_t held = 0; // of it
   int protocol_errors = 0; // calls in an order that is not allowed
   std::function<void()> disconnect;
 

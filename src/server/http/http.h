@@ -53,6 +53,13 @@ class HttpExchange {
     (void)bytes;
     return true;
   }
+  // So many bytes are gathered for the answer, in all: they count as bytes that
+  // wait for the client until it is sent or ended. False if there is no room
+  // for them; then nothing changes.
+  virtual bool hold(uint64_t bytes) {
+    (void)bytes;
+    return true;
+  }
   virtual void send(HttpResponse response) = 0;
 
   // `response.body` is the first part. What is written to a client that is

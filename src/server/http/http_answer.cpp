@@ -31,7 +31,8 @@ HttpAnswer::~HttpAnswer() {
 
 // With the lock.
 void HttpAnswer::count() {
-  const uint64_t before = std::exchange(counted_, pending_.size() + taken_);
+  const uint64_t before =
+      std::exchange(counted_, pending_.size() + taken_ + held_);
   unsent_->change(before, counted_);
 }
 
@@ -39,6 +40,7 @@ void HttpAnswer::count() {
 void HttpAnswer::overflow() {
   overflowed_ = true;
   pending_ = {};
+  held_ = 0;
 }
 
 // With the lock.
@@ -80,6 +82,25 @@ void HttpAnswer::finish(bool whole) {
     pending_ += kLastChunk;
   }
   step_ = Step::ended;
+  held_ = 0;
+}
+
+bool HttpAnswer::has_room(uint64_t bytes) const {
+  std::lock_guard lock(mutex_);
+  return unsent_->has_room_for(bytes, held_);
+}
+
+bool HttpAnswer::hold(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  if (step_ == Step::ended || gone()) {
+    return true; // nobody will read it
+  }
+  if (bytes > held_ && !unsent_->has_room_for(bytes)) {
+    return false;
+  }
+  held_ = bytes;
+  count();
+  return true;
 }
 
 void HttpAnswer::send(HttpResponse response) {
@@ -88,7 +109,7 @@ void HttpAnswer::send(HttpResponse response) {
   if (step_ != Step::waiting || gone()) {
     return;
   }
-  if (unsent_->has_room_for(response.body.size())) {
+  if (unsent_->has_room_for(response.body.size(), held_)) {
     start(response, true);
     finish(true);
     callbacks.swap(callbacks_);
@@ -207,6 +228,7 @@ void HttpAnswer::disconnect() {
     disconnected_ = true;
     pending_ = {};
     taken_ = 0;
+    held_ = 0;
     count();
     callbacks.swap(callbacks_);
   }

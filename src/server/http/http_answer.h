@@ -38,9 +38,8 @@ class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
 
   // As HttpExchange has them. After the end, and once the client is gone, they
   // do nothing.
-  bool has_room(uint64_t bytes) const {
-    return unsent_->has_room_for(bytes);
-  }
+  bool has_room(uint64_t bytes) const;
+  bool hold(uint64_t bytes);
   void send(HttpResponse response);
   void begin(HttpResponse response);
   void write(std::string_view part);
@@ -87,7 +86,8 @@ class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
   bool bodiless_ = false; // its bytes must not be sent
   std::string pending_; // to be taken
   uint64_t taken_ = 0; // and not yet sent
-  uint64_t counted_ = 0; // of both, in `unsent_`
+  uint64_t held_ = 0; // that are gathered
+  uint64_t counted_ = 0; // of all three, in `unsent_`
   bool told_ = false; // and not yet taken
   bool overflowed_ = false;
   bool disconnected_ = false;
@@ -119,6 +119,9 @@ class Exchange : public HttpExchange {
   }
   bool has_room(uint64_t bytes) const override {
     return answer_->has_room(bytes);
+  }
+  bool hold(uint64_t bytes) override {
+    return answer_->hold(bytes);
   }
   void send(HttpResponse response) override {
     answer_->send(std::move(response));

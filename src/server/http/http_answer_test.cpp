@@ -306,6 +306,42 @@ TEST_CASE("http answer: callbacks do not keep alive who has ended") {
   CHECK(held.use_count() == 1);
 }
 
+TEST_CASE("http answer: what is gathered counts as what waits") {
+  ManualLoop loop;
+  ServerLimits limits;
+  limits.connections = 10;
+  limits.all_unsent_bytes = 2000; // 100 for each, 1000 for whoever needs it
+  const auto unsent = std::make_shared<UnsentBytes>(limits);
+  const auto make = [&] {
+    return std::make_shared<HttpAnswer>(
+        loop, HttpAnswer::Form{}, unsent, [] {});
+  };
+  const auto first = make();
+  const auto second = make();
+  CHECK(first->hold(900));
+  CHECK(first->hold(1800)); // in place of that
+  CHECK(unsent->all() == 1800);
+  CHECK(!second->hold(101));
+  CHECK(second->hold(100)); // its share
+  CHECK(!first->hold(1801));
+  CHECK(first->hold(1700)); // less is never refused
+  CHECK(unsent->all() == 1800);
+  CHECK(first->has_room(5000)); // as it takes the place of what was gathered
+  CHECK(!second->has_room(101));
+  SUBCASE("until it is sent") {
+    HttpResponse response;
+    response.body = std::string(1500, 'x');
+    first->send(response);
+    CHECK(!first->overflowed());
+    first->sent(first->take().size());
+  }
+  SUBCASE("until the client is gone") {
+    first->disconnect();
+    CHECK(first->hold(1u << 30)); // to nobody
+  }
+  CHECK(unsent->all() == 100);
+}
+
 TEST_CASE("http exchange: a body that was read takes no memory any more") {
   ManualLoop loop;
   HttpRequest request;

@@ -33,9 +33,10 @@ class UnsentBytes {
   bool has_room(uint64_t own) const {
     return own <= most_each_ && has_room_for(own);
   }
-  // Whether a whole answer of so many bytes may wait.
-  bool has_room_for(uint64_t own) const {
-    return own <= share_ || all_ <= half_;
+  // Whether a whole answer of so many bytes may wait, in place of so many that
+  // were gathered for it.
+  bool has_room_for(uint64_t own, uint64_t gathered = 0) const {
+    return own <= share_ || all_ - gathered <= half_;
   }
 
  private:
