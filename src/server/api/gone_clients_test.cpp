@@ -78,6 +78,7 @@ TEST_CASE("no model is loaded for a client that went while it waited") {
     exchange->disconnect();
     f.loop.run();
     user.reset();
+    CHECK(f.models->status().state == ModelStatus::State::ready);
     CHECK(f.is_idle());
     CHECK(f.scripted.opened() == 1);
     CHECK(f.models->status().name == "scripted");
