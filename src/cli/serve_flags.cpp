@@ -88,7 +88,7 @@ const std::vector<ServeFlags::Count>& ServeFlags::counts() {
       {"--max-logit-bias",
        &ServerLimits::logit_bias,
        0,
-       1u << 20,
+       1024,
        "Entries of logit_bias"},
       {"--max-schema-bytes",
        &ServerLimits::schema_bytes,

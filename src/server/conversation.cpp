@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api_error.h"
-#include "server/fields.h"
+#include "server/json_texts.h"
 
 namespace mlx_flash::server {
 
@@ -18,23 +18,15 @@ namespace {
 Json object_of(
     const std::string& text,
     const std::string& field,
-    const Json& when_empty) {
-  if (text.empty()) {
-    return when_empty;
-  }
-  try {
-    return parse_body(text, JsonLimits{});
-  } catch (const ApiError& error) {
-    std::string why = error.what();
-    const std::string body = "the body";
-    if (why.compare(0, body.size(), body) == 0) {
-      why = field + why.substr(body.size());
-    }
-    throw invalid_field(field, why);
-  }
+    const Json& when_empty,
+    JsonTexts& texts) {
+  return text.empty() ? when_empty : texts.parse(text, field);
 }
 
-Json calls_of(const ChatMessage& message, const std::string& name) {
+Json calls_of(
+    const ChatMessage& message,
+    const std::string& name,
+    JsonTexts& texts) {
   Json calls = Json::array();
   for (size_t i = 0; i < message.tool_calls.size(); ++i) {
     const ToolCall& call = message.tool_calls[i];
@@ -45,14 +37,18 @@ Json calls_of(const ChatMessage& message, const std::string& name) {
          {"type", "function"},
          {"function",
           {{"name", call.name},
-           {"arguments", object_of(call.arguments, field, Json::object())}}}});
+           {"arguments",
+            object_of(call.arguments, field, Json::object(), texts)}}}});
   }
   return calls;
 }
 
 // What is empty is left out, as clients leave it out, but for the content:
 // templates look into that without asking whether there is any.
-Json message_of(const ChatMessage& message, const std::string& name) {
+Json message_of(
+    const ChatMessage& message,
+    const std::string& name,
+    JsonTexts& texts) {
   Json result{{"role", message.role}, {"content", message.content}};
   const auto set = [&](const char* field, const std::string& value) {
     if (!value.empty()) {
@@ -61,27 +57,30 @@ Json message_of(const ChatMessage& message, const std::string& name) {
   };
   set("reasoning_content", message.reasoning);
   if (!message.tool_calls.empty()) {
-    result["tool_calls"] = calls_of(message, name);
+    result["tool_calls"] = calls_of(message, name, texts);
   }
   set("tool_call_id", message.tool_call_id);
   set("name", message.name);
   return result;
 }
 
-Json tool_of(const Tool& tool, const std::string& name) {
+Json tool_of(const Tool& tool, const std::string& name, JsonTexts& texts) {
   const Json any{{"type", "object"}, {"properties", Json::object()}};
   Json function{{"name", tool.name}};
   if (!tool.description.empty()) {
     function["description"] = tool.description;
   }
   function["parameters"] =
-      object_of(tool.parameters, name + ".function.parameters", any);
+      object_of(tool.parameters, name + ".function.parameters", any, texts);
   return {{"type", "function"}, {"function", std::move(function)}};
 }
 
-void add_template_values(Json& context, const std::string& text) {
+void add_template_values(
+    Json& context,
+    const std::string& text,
+    JsonTexts& texts) {
   const char* field = "chat_template_kwargs";
-  const Json values = object_of(text, field, Json::object());
+  const Json values = object_of(text, field, Json::object(), texts);
   for (const auto& [name, value] : values.items()) {
     if (name == "messages" || name == "tools") {
       const std::string path = fmt::format("{}.{}", field, name);
@@ -105,21 +104,24 @@ void check_last_role(const Conversation& conversation) {
   }
 }
 
-std::string template_context(const Conversation& conversation) {
+std::string template_context(
+    const Conversation& conversation,
+    const JsonLimits& limits) {
+  JsonTexts texts(limits);
   Json context{{"messages", Json::array()}};
   for (size_t i = 0; i < conversation.messages.size(); ++i) {
-    context["messages"].push_back(
-        message_of(conversation.messages[i], fmt::format("messages[{}]", i)));
+    context["messages"].push_back(message_of(
+        conversation.messages[i], fmt::format("messages[{}]", i), texts));
   }
   for (size_t i = 0; i < conversation.tools.size(); ++i) {
     context["tools"].push_back(
-        tool_of(conversation.tools[i], fmt::format("tools[{}]", i)));
+        tool_of(conversation.tools[i], fmt::format("tools[{}]", i), texts));
   }
   context["add_generation_prompt"] = true;
   if (conversation.thinking) {
     context["enable_thinking"] = *conversation.thinking;
   }
-  add_template_values(context, conversation.template_values);
+  add_template_values(context, conversation.template_values, texts);
   try {
     return context.dump();
   } catch (const Json::exception&) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "server/json_texts.h"
+
 namespace mlx_flash::server {
 
 struct ToolCall {
@@ -47,7 +49,10 @@ void check_last_role(const Conversation& conversation);
 
 // What a template is given, as transformers gives it: {"messages": [...],
 // "tools": [...], "add_generation_prompt": true, ...}. Arguments of tool calls
-// are objects in it. Throws ApiError(invalid_request) for JSON that is none.
-std::string template_context(const Conversation& conversation);
+// are objects in it. Throws ApiError(invalid_request) for JSON that is none,
+// and where all of it together exceeds the limits.
+std::string template_context(
+    const Conversation& conversation,
+    const JsonLimits& limits);
 
 } // namespace mlx_flash::server

@@ -14,16 +14,16 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 Json context_of(const Conversation& conversation) {
-  return Json::parse(template_context(conversation));
+  return Json::parse(template_context(conversation, {}));
 }
 
 std::string render(const Conversation& conversation) {
-  return ScriptedText().render_template(template_context(conversation), 0);
+  return ScriptedText().render_template(template_context(conversation, {}), 0);
 }
 
 ApiError error_of(const Conversation& conversation) {
   try {
-    template_context(conversation);
+    template_context(conversation, {});
   } catch (const ApiError& error) {
     return error;
   }
@@ -76,7 +76,7 @@ TEST_CASE("conversation: is what transformers gives a template") {
 TEST_CASE("conversation: what is empty is left out, but for the content") {
   Conversation conversation{{user("")}};
   CHECK(
-      template_context(conversation) ==
+      template_context(conversation, {}) ==
       R"({"messages":[{"role":"user","content":""}],)"
       R"("add_generation_prompt":true})");
 }
@@ -86,7 +86,7 @@ TEST_CASE(
   Conversation conversation{
       {calling({{"1", "f", R"({"z":1,"a":{"y":2,"b":3}})"}})}};
   conversation.tools = {{"f", "", R"({"type":"object","z":1,"a":2})"}};
-  const std::string context = template_context(conversation);
+  const std::string context = template_context(conversation, {});
   CHECK(context.find(R"({"z":1,"a":{"y":2,"b":3}})") != std::string::npos);
   CHECK(context.find(R"({"type":"object","z":1,"a":2})") != std::string::npos);
 }
@@ -184,4 +184,30 @@ TEST_CASE("conversation: renders as Qwen3's template does") {
       "<|im_start|>user\n<tool_response>\nsunny\n</tool_response>\n"
       "<tool_response>\nnoon\n</tool_response><|im_end|>\n"
       "<|im_start|>assistant\n<think>\n\n</think>\n\n");
+}
+
+TEST_CASE("conversation: its JSON keeps to the limits, all of it together") {
+  Conversation conversation;
+  for (int i = 0; i < 3; ++i) {
+    conversation.messages.push_back(calling({{"1", "f", R"({"a": [1, 2]})"}}));
+  }
+  conversation.tools = {{"f", "", R"({"type": "object"})"}};
+  conversation.template_values = R"({"b": 1})";
+  const auto wrong_with = [&](size_t values) {
+    JsonLimits limits;
+    limits.values = values;
+    try {
+      template_context(conversation, limits);
+    } catch (const ApiError& error) {
+      return error.param;
+    }
+    return std::string();
+  };
+  CHECK(wrong_with(16) == "");
+  CHECK(wrong_with(15) == "chat_template_kwargs");
+  CHECK(wrong_with(13) == "tools[0].function.parameters");
+  CHECK(wrong_with(11) == "messages[2].tool_calls[0].function.arguments");
+  JsonLimits flat;
+  flat.depth = 1;
+  CHECK_THROWS_AS(template_context(conversation, flat), ApiError);
 }

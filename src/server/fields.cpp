@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api_error.h"
-#include "server/server_options.h"
 
 namespace mlx_flash::server {
 
@@ -249,110 +248,6 @@ void Fields::done() const {
           name, fmt::format("{} is not a field that is known here", name));
     }
   }
-}
-
-namespace {
-
-// Counts while nlohmann's parser goes along, so that nothing is built beyond
-// the limits.
-class Builder : public nlohmann::detail::json_sax_dom_parser<Json> {
-  using Base = nlohmann::detail::json_sax_dom_parser<Json>;
-
- public:
-  Builder(Json& result, const JsonLimits& limits)
-      : Base(result, true), limits_(limits) {}
-
-  bool null() {
-    count();
-    return Base::null();
-  }
-  bool boolean(bool value) {
-    count();
-    return Base::boolean(value);
-  }
-  bool number_integer(int64_t value) {
-    count();
-    return Base::number_integer(value);
-  }
-  bool number_unsigned(uint64_t value) {
-    count();
-    return Base::number_unsigned(value);
-  }
-  bool number_float(double value, const std::string& text) {
-    count();
-    return Base::number_float(value, text);
-  }
-  bool string(std::string& value) {
-    count();
-    return Base::string(value);
-  }
-  bool start_object(size_t size) {
-    enter();
-    return Base::start_object(size);
-  }
-  bool end_object() {
-    --depth_;
-    return Base::end_object();
-  }
-  bool start_array(size_t size) {
-    enter();
-    return Base::start_array(size);
-  }
-  bool end_array() {
-    --depth_;
-    return Base::end_array();
-  }
-
- private:
-  void count() {
-    if (++values_ > limits_.values) {
-      throw ApiError(
-          ApiErrorKind::invalid_request,
-          fmt::format("the body has more than {} JSON values", limits_.values));
-    }
-  }
-  void enter() {
-    count();
-    if (++depth_ > limits_.depth) {
-      throw ApiError(
-          ApiErrorKind::invalid_request,
-          fmt::format(
-              "the body's JSON is nested deeper than {}", limits_.depth));
-    }
-  }
-
-  const JsonLimits limits_;
-  size_t depth_ = 0;
-  size_t values_ = 0;
-};
-
-} // namespace
-
-JsonLimits json_limits(const ServerLimits& limits) {
-  return {limits.json_depth, limits.json_values};
-}
-
-Json parse_body(std::string_view text, const JsonLimits& limits) {
-  Json root;
-  Builder builder(root, limits);
-  try {
-    Json::sax_parse(text.begin(), text.end(), &builder);
-  } catch (const Json::exception& error) {
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
-    std::string what = error.what();
-    const size_t place = what.find("parse error");
-    what = place == std::string::npos ? what : what.substr(place);
-    throw ApiError(
-        ApiErrorKind::invalid_request,
-        "the body is not JSON: " + what.substr(0, 300));
-  }
-  if (!root.is_object()) {
-    throw ApiError(
-        ApiErrorKind::invalid_request,
-        fmt::format(
-            "the body must be a JSON object, not {}", root.type_name()));
-  }
-  return root;
 }
 
 } // namespace mlx_flash::server

@@ -5,6 +5,8 @@
 // All throw ApiError(invalid_request) with the field's whole name, such as
 // "messages[2].content". A field that is null counts as absent.
 //
+// Where the JSON comes from is json_texts.h.
+//
 // Thread rule: one thread. The JSON must outlive it.
 #pragma once
 
@@ -18,9 +20,9 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-namespace mlx_flash::server {
+#include "server/json_texts.h"
 
-struct ServerLimits;
+namespace mlx_flash::server {
 
 class Fields {
  public:
@@ -79,17 +81,5 @@ class Fields {
   const std::string name_;
   std::set<std::string, std::less<>> known_;
 };
-
-struct JsonLimits {
-  size_t depth = 64;
-  size_t values = 1u << 16; // of all kinds, in all
-};
-JsonLimits json_limits(const ServerLimits& limits);
-
-// The object that a request's body is. Throws ApiError(invalid_request) with
-// line and column for what is no JSON object, or exceeds the limits.
-nlohmann::ordered_json parse_body(
-    std::string_view text,
-    const JsonLimits& limits);
 
 } // namespace mlx_flash::server

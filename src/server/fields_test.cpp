@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api_error.h"
-#include "server/server_options.h"
 
 using namespace mlx_flash::server;
 using Json = nlohmann::ordered_json;
@@ -26,14 +25,11 @@ std::string wrong(const Work& work) {
   }
 }
 
-bool parses(std::string_view text, const JsonLimits& limits) {
-  return wrong([&] { parse_body(text, limits); }) == "none";
-}
-
 } // namespace
 
 TEST_CASE("fields: what nobody has asked for is named") {
-  const Json body = Json::parse(R"({"a": 1, "b": null, "c": {"d": 2, "e": null}})");
+  const Json body =
+      Json::parse(R"({"a": 1, "b": null, "c": {"d": 2, "e": null}})");
   Fields fields(body);
   CHECK(fields.integer("a", 0, 5) == 1);
   CHECK(!fields.text("b"));
@@ -73,30 +69,4 @@ TEST_CASE("fields: types and ranges are kept to") {
   CHECK(wrong([&] { fields.required_text("more"); }) == "more");
   CHECK(wrong([&] { fields.refuse("b", "cannot be"); }) == "b");
   fields.refuse("b", "cannot be false", {"true"});
-}
-
-TEST_CASE("body: JSON is an object, and of limited depth and size") {
-  CHECK(parses(R"({"a": [1, {"b": 2}]})", {}));
-  CHECK(!parses("[1]", {}));
-  CHECK(!parses("{", {}));
-  CHECK(!parses("", {}));
-  JsonLimits limits;
-  limits.depth = 3;
-  CHECK(parses(R"({"a": [[1]]})", limits));
-  CHECK(!parses(R"({"a": [[[1]]]})", limits));
-  limits = {};
-  limits.values = 5; // two objects and an array among them
-  CHECK(parses(R"({"a": [1, {"b": null}]})", limits));
-  CHECK(!parses(R"({"a": [1, {"b": null}, 2]})", limits));
-  // Whatever is behind is not read.
-  CHECK(!parses("[" + std::string(10'000'000, '['), {}));
-}
-
-TEST_CASE("body: its limits are the server's") {
-  ServerLimits limits;
-  limits.json_depth = 7;
-  limits.json_values = 11;
-  CHECK(json_limits(limits).depth == 7);
-  CHECK(json_limits(limits).values == 11);
-  CHECK(json_limits({}).values == JsonLimits{}.values);
 }

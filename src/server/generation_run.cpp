@@ -44,9 +44,12 @@ GenerationRun::GenerationRun(
 
 std::function<void()> GenerationRun::prepare(ModelLease& lease) {
   auto prompt = std::make_shared<const Prompt>(make_prompt(
-      job_, lease.model().name, lease.engine(), services_->replay, [this] {
-        go_on();
-      }));
+      job_,
+      json_limits(services_->options.limits),
+      lease.model().name,
+      lease.engine(),
+      services_->replay,
+      [this] { go_on(); }));
   go_on();
   const auto options = answer_options(job_, *prompt, lease.engine());
   return [this, prompt = std::move(prompt), options] {

@@ -197,6 +197,7 @@ uint64_t Generations::count_tokens(
   const std::string& model = lease.model().name;
   return read_conversation(
              conversation,
+             json_limits(state_->services->options.limits),
              model,
              lease.engine().text(),
              state_->services->replay,

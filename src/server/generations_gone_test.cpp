@@ -67,7 +67,8 @@ TEST_CASE("generations: prompts and inputs can be given up half-way") {
   Replay replay(1, 1000);
   int calls = 0;
   const auto count = [&] { ++calls; };
-  make_prompt(Fixture::chat("Hi"), "scripted", *engine, replay, count);
+  make_prompt(
+      Fixture::chat("Hi"), JsonLimits{}, "scripted", *engine, replay, count);
   CHECK(calls == 1);
   EmbeddingJob job;
   job.inputs = {"a", "b", "c"};
@@ -81,7 +82,13 @@ TEST_CASE("generations: prompts and inputs can be given up half-way") {
     throw ApiError(ApiErrorKind::unavailable, "nobody waits");
   };
   CHECK_THROWS_AS(
-      make_prompt(Fixture::chat("Hi"), "scripted", *engine, replay, give_up),
+      make_prompt(
+          Fixture::chat("Hi"),
+          JsonLimits{},
+          "scripted",
+          *engine,
+          replay,
+          give_up),
       ApiError);
   CHECK_THROWS_AS(embed(give_up), ApiError);
 }

@@ -20,8 +20,11 @@ bool ends_with_mark(std::string_view text, std::string_view mark) {
 }
 
 // What a template complains of is something about the messages.
-std::string render(const Conversation& conversation, const Text& text) {
-  const std::string context = template_context(conversation);
+std::string render(
+    const Conversation& conversation,
+    const JsonLimits& limits,
+    const Text& text) {
+  const std::string context = template_context(conversation, limits);
   try {
     return text.render_template(context, local_now_seconds());
   } catch (const Error& error) {
@@ -79,6 +82,7 @@ uint64_t room_behind(const Prompt& prompt, const Plan& plan) {
 
 Prompt read_conversation(
     const Conversation& conversation,
+    const JsonLimits& limits,
     const std::string& model,
     const Text& text,
     Replay& replay,
@@ -89,7 +93,7 @@ Prompt read_conversation(
   for (const Tool& tool : conversation.tools) {
     prompt.tools.push_back({tool.name, tool.parameters, tool.strict});
   }
-  prompt.text = render(conversation, text);
+  prompt.text = render(conversation, limits, text);
   between();
   prompt.in_reasoning = parse::begins_in_reasoning(prompt.form, prompt.text);
   prompt.may_reason = may_reason(prompt);
@@ -106,14 +110,15 @@ Prompt read_conversation(
 
 Prompt make_prompt(
     const Job& job,
+    const JsonLimits& limits,
     const std::string& model,
     const Engine& engine,
     Replay& replay,
     const std::function<void()>& between) {
   Prompt prompt;
   if (const auto* conversation = std::get_if<Conversation>(&job.prompt)) {
-    prompt =
-        read_conversation(*conversation, model, engine.text(), replay, between);
+    prompt = read_conversation(
+        *conversation, limits, model, engine.text(), replay, between);
   } else if (const auto* text = std::get_if<std::string>(&job.prompt)) {
     prompt.text = *text;
     prompt.tokens = engine.text().encode(*text, true);

@@ -12,6 +12,7 @@
 #include "mlx_flash/engine.h"
 #include "parse/answer_parser.h"
 #include "server/job.h"
+#include "server/json_texts.h"
 #include "server/replay.h"
 
 namespace mlx_flash::server {
@@ -33,21 +34,23 @@ struct Prompt {
   std::vector<parse::ToolSignature> tools{}; // that the model was told of
 };
 
-// A conversation's, whether it fits or not: `room` is 0. `between` is called
-// between parts that take long, and may throw. Throws as make_prompt() does
-// otherwise.
+// A conversation's, whether it fits or not: `room` is 0. `limits` are those of
+// JSON in it. `between` is called between parts that take long, and may throw.
+// Throws as make_prompt() does otherwise.
 Prompt read_conversation(
     const Conversation& conversation,
+    const JsonLimits& limits,
     const std::string& model,
     const Text& text,
     Replay& replay,
     const std::function<void()>& between);
 
-// `model` is the name under which prompts are replayed; `between` as above.
-// Throws ApiError, of which code context_length_exceeded is a prompt that can
-// never be answered, and what the engine's Text throws.
+// `model` is the name under which prompts are replayed; `limits` and `between`
+// as above. Throws ApiError, of which code context_length_exceeded is a prompt
+// that can never be answered, and what the engine's Text throws.
 Prompt make_prompt(
     const Job& job,
+    const JsonLimits& limits,
     const std::string& model,
     const Engine& engine,
     Replay& replay,

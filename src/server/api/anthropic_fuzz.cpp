@@ -34,7 +34,7 @@ void check(const AnthropicRequest& request) {
     require(is_complete(message));
   }
   require(request.job.choices == 1);
-  require(nlohmann::json::accept(template_context(conversation)));
+  require(nlohmann::json::accept(template_context(conversation, {})));
 }
 
 bool read(std::string_view text, AnthropicPurpose purpose) {

@@ -40,7 +40,7 @@ void check(const OllamaRequest& request) {
     require(nlohmann::json::accept(job.constraint.source));
   }
   if (const auto* conversation = std::get_if<Conversation>(&job.prompt)) {
-    require(nlohmann::json::accept(template_context(*conversation)));
+    require(nlohmann::json::accept(template_context(*conversation, {})));
   }
 }
 

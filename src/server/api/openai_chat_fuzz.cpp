@@ -67,7 +67,7 @@ void check_conversation(
         tool.parameters.empty() || Json::parse(tool.parameters).is_object());
   }
   // What the template is made of is JSON.
-  template_context(conversation);
+  template_context(conversation, {});
 }
 
 // A refusal is an ApiError; anything else is a crash.

@@ -60,7 +60,7 @@ std::optional<std::string> read_content(Fields& message) {
 
 // A call that an earlier answer had, as it was sent to the client.
 ToolCall
-read_call(const Json& value, const std::string& path, size_t most_depth) {
+read_call(const Json& value, const std::string& path, JsonTexts& texts) {
   Fields fields(value, path);
   fields.word("type", {"function"});
   fields.accept({"index"}); // of a stream's chunk, by clients that join them
@@ -76,11 +76,7 @@ read_call(const Json& value, const std::string& path, size_t most_depth) {
   if (call.arguments.empty()) {
     call.arguments = "{}";
   }
-  try {
-    parse_body(call.arguments, {most_depth});
-  } catch (const ApiError&) {
-    function.reject("arguments", "must be the text of a JSON object");
-  }
+  texts.check(call.arguments, function.path("arguments"));
   function.accept({"parsed_arguments"}); // what OpenAI's own client adds
   function.done();
   fields.done();
@@ -90,6 +86,7 @@ read_call(const Json& value, const std::string& path, size_t most_depth) {
 void read_assistant(
     Fields& fields,
     const ServerLimits& limits,
+    JsonTexts& texts,
     ChatMessage& message) {
   if (const Json* calls = fields.array("tool_calls", limits.tools)) {
     for (const Json& each : *calls) {
@@ -97,7 +94,7 @@ void read_assistant(
           each,
           fmt::format(
               "{}[{}]", fields.path("tool_calls"), message.tool_calls.size()),
-          limits.json_depth));
+          texts));
     }
   }
   const auto reasoning = fields.text("reasoning_content");
@@ -138,8 +135,11 @@ std::string read_role(Fields& fields) {
   return role == "developer" ? "system" : role;
 }
 
-ChatMessage
-read_message(const Json& value, std::string path, const ServerLimits& limits) {
+ChatMessage read_message(
+    const Json& value,
+    std::string path,
+    const ServerLimits& limits,
+    JsonTexts& texts) {
   Fields fields(value, std::move(path));
   ChatMessage message;
   message.role = read_role(fields);
@@ -147,7 +147,7 @@ read_message(const Json& value, std::string path, const ServerLimits& limits) {
   message.content = content.value_or("");
   message.name = fields.text("name", kMostNameBytes).value_or("");
   if (message.role == "assistant") {
-    read_assistant(fields, limits, message);
+    read_assistant(fields, limits, texts, message);
   } else {
     refuse_assistants_fields(fields);
     if (!content) {
@@ -173,12 +173,14 @@ std::vector<ChatMessage> read_messages(
   if (array.empty()) {
     fields.reject("messages", "must have one entry at least");
   }
+  JsonTexts texts(json_limits(limits));
   std::vector<ChatMessage> messages;
   for (const Json& each : array) {
     messages.push_back(read_message(
         each,
         fmt::format("{}[{}]", fields.path("messages"), messages.size()),
-        limits));
+        limits,
+        texts));
   }
   return messages;
 }

@@ -199,3 +199,31 @@ TEST_CASE("openai messages: one at least, and no more than may be") {
                            {"role": "user", "content": "b"}]})",
           limits) == "messages");
 }
+
+TEST_CASE("openai messages: arguments of calls are held to a body's limits") {
+  ServerLimits limits;
+  limits.json_depth = 8;
+  limits.json_values = 30;
+  const auto wrong_with = [&](const std::string& arguments, int calls) {
+    auto body = chat_body(R"({"messages": [{"role": "assistant"}]})");
+    for (int i = 0; i < calls; ++i) {
+      body["messages"][0]["tool_calls"].push_back(
+          {{"function", {{"name", "f"}, {"arguments", arguments}}}});
+    }
+    try {
+      ChatWishes wishes;
+      read_chat_request(body, limits, wishes);
+    } catch (const ApiError& error) {
+      return error.param;
+    }
+    return std::string();
+  };
+  CHECK(wrong_with(R"({"a": [1, 2, 3]})", 6) == "");
+  // Each is small; together they have more values than a body may.
+  CHECK(
+      wrong_with(R"({"a": [1, 2, 3]})", 7) ==
+      "messages[0].tool_calls[6].function.arguments");
+  CHECK(
+      wrong_with(R"({"a": )" + std::string(100'000, '['), 1) ==
+      "messages[0].tool_calls[0].function.arguments");
+}

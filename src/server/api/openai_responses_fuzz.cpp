@@ -75,7 +75,8 @@ void fuzz_body(std::string_view text) {
   for (const ItemPtr& item : request.input) {
     const Json json = Json::parse(item->json);
     // As JSON without an order.
-    const nlohmann::json again = read_response_item(json, "item", kJson);
+    JsonTexts texts(kJson);
+    const nlohmann::json again = read_response_item(json, "item", texts);
     check(again == nlohmann::json(json));
   }
   const auto& conversation = std::get<Conversation>(request.job.prompt);

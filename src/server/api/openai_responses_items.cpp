@@ -137,20 +137,16 @@ Json read_message(Fields& item) {
 }
 
 // Arguments are put into templates as an object.
-std::string read_arguments(Fields& item, const JsonLimits& limits) {
+std::string read_arguments(Fields& item, JsonTexts& texts) {
   const std::string text = item.required_text("arguments");
   if (text.empty()) {
     return "{}"; // of functions without any, by some clients
   }
-  try {
-    parse_body(text, limits);
-  } catch (const ApiError&) {
-    item.reject("arguments", "must be a string that holds a JSON object");
-  }
+  texts.check(text, item.path("arguments"));
   return text;
 }
 
-Json read_call(Fields& item, const JsonLimits& limits) {
+Json read_call(Fields& item, JsonTexts& texts) {
   Json result{
       {"id", read_id(item, "fc_")},
       {"type", "function_call"},
@@ -160,7 +156,7 @@ Json read_call(Fields& item, const JsonLimits& limits) {
   if (const auto name_space = item.text("namespace", kMostNameBytes)) {
     result["namespace"] = *name_space;
   }
-  result["arguments"] = read_arguments(item, limits);
+  result["arguments"] = read_arguments(item, texts);
   refuse_caller(item);
   return result;
 }
@@ -245,14 +241,14 @@ std::string new_response_id(const char* prefix) {
 Json read_response_item(
     const Json& value,
     const std::string& name,
-    const JsonLimits& limits) {
+    JsonTexts& texts) {
   Fields item(value, name);
   const std::string type = item.text("type").value_or("message");
   Json result;
   if (type == "message") {
     result = read_message(item);
   } else if (type == "function_call") {
-    result = read_call(item, limits);
+    result = read_call(item, texts);
   } else if (type == "function_call_output") {
     result = read_result(item);
   } else if (type == "reasoning") {

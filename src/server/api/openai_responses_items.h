@@ -15,7 +15,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "server/api/response_store.h"
-#include "server/fields.h"
+#include "server/json_texts.h"
 
 namespace mlx_flash::server {
 
@@ -24,12 +24,12 @@ namespace mlx_flash::server {
 std::string new_response_id(const char* prefix);
 
 // Reads one item that is called `name` in errors. The result is complete: it
-// has an id and a status, and content in parts. `limits` are those of JSON
-// within strings. Throws ApiError(invalid_request).
+// has an id and a status, and content in parts. `texts` are those
+// of its request. Throws ApiError(invalid_request).
 nlohmann::ordered_json read_response_item(
     const nlohmann::ordered_json& item,
     const std::string& name,
-    const JsonLimits& limits);
+    JsonTexts& texts);
 
 // The id of the item that {"type": "item_reference"} stands for; empty for
 // any other.

@@ -13,7 +13,8 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 Json read(const std::string& item) {
-  return read_response_item(Json::parse(item), "input[0]", {64});
+  JsonTexts texts({});
+  return read_response_item(Json::parse(item), "input[0]", texts);
 }
 
 // What is wrong, as "field: message".

@@ -13,13 +13,15 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 Json read(const std::string& item) {
-  return read_response_item(Json::parse(item), "input[0]", {64});
+  JsonTexts texts({});
+  return read_response_item(Json::parse(item), "input[0]", texts);
 }
 
 std::vector<ChatMessage> messages_of(const std::string& items) {
   ResponseMessages messages;
+  JsonTexts texts({});
   for (const Json& item : Json::parse(items)) {
-    messages.add(read_response_item(item, "input[0]", {64}), "input[0]");
+    messages.add(read_response_item(item, "input[0]", texts), "input[0]");
   }
   return messages.take();
 }

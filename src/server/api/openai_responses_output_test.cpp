@@ -342,10 +342,11 @@ TEST_CASE("response writer: what is sent back is the same conversation") {
       Reason::tool_calls);
   ResponseMessages kept;
   ResponseMessages sent;
+  JsonTexts texts({});
   const Json output = told.response()["output"];
   for (size_t i = 0; i < output.size(); ++i) {
     kept.add(Json::parse(told.stored.output[i]->json), "kept");
-    sent.add(read_response_item(output[i], "sent", {64}), "sent");
+    sent.add(read_response_item(output[i], "sent", texts), "sent");
   }
   for (const auto& messages : {kept.take(), sent.take()}) {
     REQUIRE(messages.size() == 1);

@@ -62,7 +62,10 @@ class InputReader {
       const ServerLimits& limits,
       ResponseStore& store,
       std::vector<ItemPtr> items)
-      : limits_(limits), store_(store), items_(std::move(items)) {}
+      : limits_(limits),
+        store_(store),
+        texts_(json_limits(limits)),
+        items_(std::move(items)) {}
 
   // `instructions` are the request's own; those of earlier ones are past.
   void read(Fields& body, const std::optional<std::string>& instructions) {
@@ -109,7 +112,7 @@ class InputReader {
       if (const auto id = referenced_item(input[i], name)) {
         add_referenced(*id, name);
       } else {
-        add(read_response_item(input[i], name, json_limits(limits_)), name);
+        add(read_response_item(input[i], name, texts_), name);
       }
     }
   }
@@ -136,6 +139,7 @@ class InputReader {
 
   const ServerLimits& limits_;
   ResponseStore& store_;
+  JsonTexts texts_;
   std::vector<ItemPtr> items_;
   ResponseMessages messages_;
 };

@@ -325,3 +325,21 @@ TEST_CASE("response request: it goes on where an earlier response ended") {
           store,
           limits) == "input");
 }
+
+TEST_CASE("responses request: arguments of all calls keep to a body's limit") {
+  ServerLimits limits;
+  limits.json_values = 10;
+  const auto calls = [](int count) {
+    Json input = Json::array();
+    for (int i = 0; i < count; ++i) {
+      input.push_back(
+          {{"type", "function_call"},
+           {"call_id", "c"},
+           {"name", "f"},
+           {"arguments", R"({"a": [1, 2, 3]})"}});
+    }
+    return Json{{"input", input}}.dump();
+  };
+  CHECK(refusal(calls(2), no_store(), limits) == "(none)");
+  CHECK(refusal(calls(3), no_store(), limits) == "input[2].arguments");
+}

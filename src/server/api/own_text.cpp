@@ -156,8 +156,9 @@ void apply_template(
       context,
       exchange,
       job.model,
-      [values = template_context(std::get<Conversation>(job.prompt))](
-          const Text& text) {
+      [values = template_context(
+           std::get<Conversation>(job.prompt),
+           json_limits(context.options.limits))](const Text& text) {
         return Json{
             {"prompt", text.render_template(values, local_now_seconds())}};
       });
