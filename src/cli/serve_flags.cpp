@@ -125,24 +125,32 @@ const std::vector<ServeFlags::Count>& ServeFlags::counts() {
 }
 
 const std::vector<ServeFlags::Seconds>& ServeFlags::seconds() {
+  // A connection without such a time could be held for ever.
+  constexpr double kLeast = 0.1;
   static const std::vector<Seconds> all{
       {"--request-timeout",
        &ServerLimits::request_seconds,
-       "Seconds for a whole answer (default: no limit)"},
+       0,
+       "Seconds for a whole answer; 0: no limit, as by default"},
       {"--drain-timeout",
        &ServerLimits::drain_seconds,
-       "Seconds for answers in progress, when stopping"},
+       0,
+       "Seconds for answers in progress, when stopping; 0: they end at once"},
       {"--header-timeout",
        &ServerLimits::header_seconds,
+       kLeast,
        "Seconds for a request's headers"},
       {"--body-timeout",
        &ServerLimits::body_seconds,
+       kLeast,
        "Seconds for a request's body"},
       {"--idle-timeout",
        &ServerLimits::idle_seconds,
+       kLeast,
        "Seconds between two requests of a connection"},
       {"--write-timeout",
        &ServerLimits::write_seconds,
+       kLeast,
        "Seconds without progress of a slow reader"},
   };
   return all;
@@ -184,11 +192,12 @@ void ServeFlags::declare(Flags& flags) {
   flags.number(
       "--keep-minutes",
       keep_minutes_,
-      "Minutes without a request until the model is let go (default: never)");
+      "Minutes without a request until the model is let go; 0: never, as by "
+      "default");
   flags.number(
       "--keep-alive-seconds",
       keep_alive_seconds_,
-      "Between signs of life while a client waits (default: 5)");
+      "Between signs of life while a client waits; 0: none (default: 5)");
   flags.choice("--log-format", log_format_, {"text", "json"}, "Default: text");
   flags.number(
       "--slow-seconds",
@@ -222,12 +231,13 @@ void ServeFlags::declare_limits(Flags& flags) {
 
 namespace {
 
-double positive(const char* flag, float value) {
-  if (!(value >= 0 && value <= 1e6f)) {
+double in_range(const char* flag, float value, double least = 0) {
+  if (!(value >= static_cast<float>(least) && value <= 1e6f)) {
     fail(
         ErrorCode::invalid_argument,
-        "[flags] {} takes a number from 0 to 1000000, not {}",
+        "[flags] {} takes a number from {} to 1000000, not {}",
         flag,
+        least,
         value);
   }
   return value;
@@ -282,14 +292,15 @@ server::ServerOptions ServeFlags::options() const {
   options.allowed_origins = allowed_origins_;
   options.log_prompts = log_prompts_;
   if (keep_minutes_) {
-    options.keep_seconds = 60 * positive("--keep-minutes", *keep_minutes_);
+    options.keep_seconds = 60 * in_range("--keep-minutes", *keep_minutes_);
   }
   if (slow_seconds_) {
-    options.slow_seconds = positive("--slow-seconds", *slow_seconds_);
+    options.slow_seconds = in_range("--slow-seconds", *slow_seconds_);
   }
   if (keep_alive_seconds_) {
+    const float seconds = *keep_alive_seconds_;
     options.keep_alive_seconds =
-        positive("--keep-alive-seconds", *keep_alive_seconds_);
+        seconds == 0 ? 0 : in_range("--keep-alive-seconds", seconds, 0.1);
   }
   return options;
 }
@@ -302,7 +313,7 @@ ServerLimits ServeFlags::limits(ServerLimits usual) const {
   for (size_t i = 0; i < seconds().size(); ++i) {
     if (seconds_values_[i]) {
       usual.*seconds()[i].limit =
-          positive(seconds()[i].flag, *seconds_values_[i]);
+          in_range(seconds()[i].flag, *seconds_values_[i], seconds()[i].least);
     }
   }
   return usual;

@@ -43,6 +43,7 @@ class ServeFlags {
   struct Seconds {
     const char* flag;
     double server::ServerLimits::* limit;
+    double least; // 0 where the help says what it means
     const char* help;
   };
   static const std::vector<Count>& counts();

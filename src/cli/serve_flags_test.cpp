@@ -19,6 +19,7 @@ ServerLimits limits_of(
   ServeFlags serve;
   serve.declare(flags);
   flags.parse(std::move(arguments));
+  serve.options();
   return serve.limits(usual);
 }
 
@@ -61,6 +62,33 @@ TEST_CASE("serve flags: what a flag says holds in a small budget, too") {
       limits_of({"--max-stored-bytes", "9000000"}, small);
   CHECK(limits.stored_response_bytes == 9'000'000);
   CHECK(limits.body_bytes == small.body_bytes);
+}
+
+TEST_CASE(
+    "serve flags: a time of 0 has a meaning that is said, or is refused") {
+  for (const char* flag :
+       {"--request-timeout",
+        "--drain-timeout",
+        "--keep-minutes",
+        "--keep-alive-seconds",
+        "--slow-seconds"}) {
+    CAPTURE(flag);
+    CHECK(wrong({flag, "0"}) == "");
+  }
+  for (const char* flag :
+       {"--header-timeout",
+        "--body-timeout",
+        "--idle-timeout",
+        "--write-timeout",
+        "--keep-alive-seconds"}) {
+    CAPTURE(flag);
+    CHECK(wrong({flag, "0.1"}) == "");
+    for (const char* value : {"0.05", "nan", "1e9"}) {
+      CHECK(wrong({flag, value}).find(flag) != std::string::npos);
+    }
+    const bool sign_of_life = flag == std::string("--keep-alive-seconds");
+    CHECK(wrong({flag, "0"}).empty() == sign_of_life);
+  }
 }
 
 TEST_CASE("serve flags: limits have limits") {

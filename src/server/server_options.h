@@ -18,6 +18,7 @@ struct ServerLimits {
   uint64_t header_bytes = 16u << 10;
   uint64_t body_bytes = 8u << 20;
   uint64_t all_body_bytes = 8u << 20; // of all requests in memory
+  // Times must be more than 0 where nothing else is said of 0.
   double header_seconds = 10; // for all of a request's headers
   double body_seconds = 60; // for all of its body
   double idle_seconds = 75; // between two requests of a connection
@@ -43,7 +44,7 @@ struct ServerLimits {
   uint64_t parallel = 16; // answers in progress
   uint64_t queue = 64; // requests that wait
   double request_seconds = 0; // for a whole answer; 0: no limit
-  double drain_seconds = 30; // for answers in progress, when stopping
+  double drain_seconds = 30; // for answers, when stopping; 0: they end
   uint64_t stored_responses = 1024; // of /v1/responses
   uint64_t stored_response_bytes = 16u << 20;
   // Tokens of answers, for conversations that go on.
