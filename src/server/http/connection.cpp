@@ -89,6 +89,11 @@ class TcpConnection : public Connection,
     run(refused_ ? refuse() : serve());
   }
 
+  std::optional<double> idle_since() const override {
+    const bool idle = intake_ && !intake_->begun() && input_.empty();
+    return idle ? std::optional(awaited_since_) : std::nullopt;
+  }
+
   void drain() override {
     draining_ = true;
     if (answer_) {
@@ -171,6 +176,7 @@ class TcpConnection : public Connection,
   Clock::time_point stalls_{}; // if no byte is taken until then
 
   std::optional<RequestIntake> intake_; // of the request that is awaited
+  double awaited_since_ = 0; // now_seconds()
   std::shared_ptr<HttpAnswer> answer_;
   bool answered_last_ = false; // and the client may not have read it
   bool draining_ = false;
@@ -273,7 +279,8 @@ Coroutine<void> TcpConnection::refuse() {
 // False when there is no further one.
 Coroutine<bool> TcpConnection::read_request(double idle_seconds) {
   using Step = RequestIntake::Step;
-  intake_.emplace(limits_, share_.body_bytes, now_seconds() + idle_seconds);
+  awaited_since_ = now_seconds();
+  intake_.emplace(limits_, share_.body_bytes, awaited_since_ + idle_seconds);
   for (;;) {
     const Step step = intake_->step(input_, now_seconds());
     room_.cancel();

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "server/http/http_server.h"
@@ -31,6 +32,9 @@ class Connection {
   virtual void start() = 0;
   // After the request that is in progress, if there is one.
   virtual void drain() = 0;
+  // Since when, in now_seconds(), nothing has come of the next request. None
+  // while there is one.
+  virtual std::optional<double> idle_since() const = 0;
   virtual void close() = 0;
 };
 

@@ -65,6 +65,7 @@ void HttpAnswer::start(const HttpResponse& response, bool whole) {
   // A body that ends with the connection ends it; one that is not sent does
   // not need to.
   form_.keep_alive &= form.framing != Framing::close || form_.head_only;
+  form_.keep_alive &= response.status != 401 && response.status != 403;
   form.keep_alive = form_.keep_alive;
   chunked_ = form.framing == Framing::chunked;
   pending_ += response_head(response, form);

@@ -125,6 +125,7 @@ struct HttpServer::State {
   void post(Task task);
   asio::awaitable<void> accept(tcp::acceptor& acceptor);
   void take(tcp::socket socket);
+  void make_room();
   void forget(Connection* connection);
   void begin_drain(Task closed);
   void close_all();
@@ -195,6 +196,9 @@ void HttpServer::State::take(tcp::socket socket) {
   if (error) {
     return; // it is gone already
   }
+  if (open.size() >= limits.connections) {
+    make_room();
+  }
   const bool room = open.size() < limits.connections;
   if (!room && refused.size() >= kMostRefused) {
     return;
@@ -209,6 +213,23 @@ void HttpServer::State::take(tcp::socket socket) {
   (room ? open : refused).emplace(made.get(), made);
   connections = open.size();
   made->start();
+}
+
+// Closes the connection that has waited longest for a request: who only holds
+// connections must not lock out those who have one.
+void HttpServer::State::make_room() {
+  std::shared_ptr<Connection> longest;
+  double earliest = 0;
+  for (const auto& [key, connection] : open) {
+    const auto since = connection->idle_since();
+    if (since && (!longest || *since < earliest)) {
+      longest = connection;
+      earliest = *since;
+    }
+  }
+  if (longest) {
+    longest->close();
+  }
 }
 
 void HttpServer::State::forget(Connection* connection) {

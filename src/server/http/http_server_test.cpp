@@ -353,10 +353,10 @@ TEST_CASE("http server: connections above the limit are a 503") {
   TestServer server(limits);
   TestClient first(server.port());
   auto second = std::make_unique<TestClient>(server.port());
-  for (TestClient* client : {&first, second.get()}) {
-    client->post("/echo", "in");
-    CHECK(client->read_answer().body == "in");
-  }
+  first.get("/first");
+  const auto one = server.next();
+  second->get("/second");
+  const auto two = server.next();
   CHECK(server.server.connections() == 2);
   TestClient third(server.port());
   const TestAnswer refused = third.read_answer();
@@ -366,6 +366,58 @@ TEST_CASE("http server: connections above the limit are a 503") {
   second.reset();
   CHECK(wait_for([&] { return server.server.connections() == 1; }));
   CHECK(answers(server));
+}
+
+TEST_CASE("http server: who has a request takes the place of who has none") {
+  ServerLimits limits;
+  limits.connections = 3;
+  TestServer server(limits);
+  TestClient busy(server.port());
+  busy.get("/wait");
+  const auto exchange = server.next();
+  TestClient longest(server.port());
+  TestClient later(server.port());
+  for (TestClient* client : {&longest, &later}) {
+    client->post("/echo", "in");
+    CHECK(client->read_answer().body == "in");
+  }
+  TestClient fourth(server.port());
+  fourth.post("/echo", "fourth");
+  CHECK(fourth.read_answer().body == "fourth");
+  CHECK(longest.ended());
+  later.post("/echo", "later");
+  CHECK(later.read_answer().body == "later");
+  exchange->send(text("done"));
+  CHECK(busy.read_answer().body == "done");
+}
+
+TEST_CASE("http server: who says nothing at all gives way, too") {
+  ServerLimits limits;
+  limits.connections = 1;
+  TestServer server(limits);
+  TestClient silent(server.port());
+  CHECK(wait_for([&] { return server.server.connections() == 1; }));
+  CHECK(answers(server));
+  CHECK(silent.ended());
+}
+
+TEST_CASE("http server: who may not ask does not keep a connection") {
+  HttpService service;
+  service.handle = [](const auto& exchange) {
+    exchange->send(text("no", std::stoi(exchange->request().path.substr(1))));
+  };
+  TestServer server({}, service);
+  for (const char* path : {"/401", "/403"}) {
+    TestClient client(server.port());
+    client.get(path);
+    CHECK(client.read_answer().header("connection") == "close");
+    CHECK(client.ended());
+  }
+  TestClient client(server.port());
+  for (const char* path : {"/404", "/200"}) {
+    client.get(path);
+    CHECK(client.read_answer().body == "no");
+  }
 }
 
 TEST_CASE("http server: a client that reads nothing for long is cut off") {
