@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "server/http/connection.h"
+#include "server/http/request_reader.h"
 #include "server/workers.h"
 
 namespace mlx_flash::server {
@@ -15,9 +16,16 @@ constexpr uint64_t kBodyCopies = 3;
 constexpr uint64_t kJsonValueBytes = 64;
 constexpr double kBudgetShare = 1.0 / 16;
 
-// Headers that are being read, those of the request in progress, and buffers.
+// An entry of Headers beside its characters: itself, and what is allocated
+// beyond what two strings hold.
+constexpr uint64_t kHeaderBytes = sizeof(Headers::value_type) + 2 * 32;
+// A connection, its coroutines and its answer, without what they hold.
+constexpr uint64_t kConnectionObjects = 4u << 10;
+
+// What was sent ahead, the headers of the request in progress, and buffers.
 uint64_t connection_bytes(const ServerLimits& limits) {
-  return 2 * (limits.header_bytes + kConnectionReadBytes);
+  return 2 * limits.header_bytes + kMostHeaders * kHeaderBytes +
+      kConnectionReadBytes + 2 * kConnectionKeptBytes + kConnectionObjects;
 }
 
 // What is scaled, and what it is at least.
@@ -26,7 +34,7 @@ struct Scaled {
   uint64_t least;
 };
 constexpr Scaled kScaled[] = {
-    {&ServerLimits::connections, 96},
+    {&ServerLimits::connections, 80},
     {&ServerLimits::header_bytes, 8u << 10},
     {&ServerLimits::body_bytes, 1u << 20},
     {&ServerLimits::all_body_bytes, 1u << 20},

@@ -37,7 +37,6 @@ using Clock = std::chrono::steady_clock;
 template <typename T>
 using Coroutine = asio::awaitable<T>;
 
-constexpr size_t kPooledBytes = 64u << 10; // of a buffer that is kept
 constexpr double kNever = 9e9; // seconds
 // For a client that still sends, to read the answer before the connection is
 // reset under it.
@@ -144,8 +143,8 @@ class TcpConnection : public Connection,
   bool stalled() const {
     return Clock::now() >= write_deadline();
   }
-  size_t most_input() const {
-    return limits_.header_bytes + kConnectionReadBytes;
+  bool input_full() const {
+    return input_.size() >= limits_.header_bytes;
   }
 
   // Until it is cancelled or the time has come. What is waited for is looked
@@ -196,13 +195,17 @@ void TcpConnection::run(Coroutine<void> coroutine) {
 Coroutine<void> TcpConnection::read_input() {
   std::array<char, kConnectionReadBytes> bytes;
   while (!closed_) {
-    if (input_.size() >= most_input()) {
+    if (input_full()) {
       co_await wait(room_, Clock::time_point::max());
       continue;
     }
+    const size_t room = limits_.header_bytes - input_.size();
     const auto [error, size] = co_await socket_.async_read_some(
-        asio::buffer(bytes), asio::as_tuple(asio::use_awaitable));
+        asio::buffer(bytes.data(), std::min(bytes.size(), room)),
+        asio::as_tuple(asio::use_awaitable));
     if (!discarding_) {
+      // At once, because a string that grows takes up to twice as much.
+      input_.reserve(limits_.header_bytes);
       input_.append(bytes.data(), size);
     }
     input_ended_ = error.failed();
@@ -239,8 +242,8 @@ Coroutine<void> TcpConnection::write_output() {
         answer_->sent(size);
       }
     }
-    if (sending.capacity() > kPooledBytes) {
-      sending = {};
+    if (sending.capacity() > kConnectionKeptBytes) {
+      std::string().swap(sending);
     }
     sending.clear();
   }
@@ -281,6 +284,9 @@ Coroutine<bool> TcpConnection::read_request(double idle_seconds) {
   using Step = RequestIntake::Step;
   awaited_since_ = now_seconds();
   intake_.emplace(limits_, share_.body_bytes, awaited_since_ + idle_seconds);
+  if (input_.empty()) {
+    std::string().swap(input_); // an assignment would keep its memory
+  }
   for (;;) {
     const Step step = intake_->step(input_, now_seconds());
     room_.cancel();
@@ -368,10 +374,11 @@ void TcpConnection::begin_answer() {
   }
 }
 
-// Nobody is there to read the answer, or not in time.
+// Nobody is there to read the answer, or not in time. Whether somebody is can
+// not be seen any more behind too many requests that were sent ahead.
 bool TcpConnection::lost() const {
   return closed_ || write_failed_ || stalled() || answer_->overflowed() ||
-      (input_ended_ && !answer_->complete());
+      ((input_ended_ || input_full()) && !answer_->complete());
 }
 
 // False when the connection ends with this answer.

@@ -24,17 +24,19 @@ class io_context;
 namespace mlx_flash::server {
 
 inline constexpr size_t kConnectionReadBytes = 4u << 10; // at once
+// Of each of its two buffers for writing, while there is nothing to write.
+inline constexpr size_t kConnectionKeptBytes = 1u << 10;
 
 class Connection {
  public:
   virtual ~Connection() = default;
   // It keeps itself alive from here until it is closed.
   virtual void start() = 0;
-  // After the request that is in progress, if there is one.
-  virtual void drain() = 0;
   // Since when, in now_seconds(), nothing has come of the next request. None
   // while there is one.
   virtual std::optional<double> idle_since() const = 0;
+  // After the request that is in progress, if there is one.
+  virtual void drain() = 0;
   virtual void close() = 0;
 };
 

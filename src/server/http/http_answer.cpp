@@ -39,7 +39,7 @@ void HttpAnswer::count() {
 // With the lock. Too much waits for a client that does not read.
 void HttpAnswer::overflow() {
   overflowed_ = true;
-  pending_ = {};
+  std::string().swap(pending_); // with its memory
   held_ = 0;
 }
 
@@ -63,7 +63,7 @@ void HttpAnswer::start(const HttpResponse& response, bool whole) {
     form.framing = form_.http_1_1 ? Framing::chunked : Framing::close;
   }
   // A body that ends with the connection ends it; one that is not sent does
-  // not need to.
+  // not need to. Who may not ask does not keep a connection.
   form_.keep_alive &= form.framing != Framing::close || form_.head_only;
   form_.keep_alive &= response.status != 401 && response.status != 403;
   form.keep_alive = form_.keep_alive;
@@ -227,7 +227,7 @@ void HttpAnswer::disconnect() {
   {
     std::lock_guard lock(mutex_);
     disconnected_ = true;
-    pending_ = {};
+    std::string().swap(pending_);
     taken_ = 0;
     held_ = 0;
     count();

@@ -420,6 +420,23 @@ TEST_CASE("http server: who may not ask does not keep a connection") {
   }
 }
 
+TEST_CASE("http server: who sends too much ahead of an answer is cut off") {
+  ServerLimits limits;
+  limits.header_bytes = 1000;
+  TestServer server(limits);
+  TestClient client(server.port());
+  client.get("/wait");
+  const auto exchange = server.next();
+  std::atomic<bool> told = false;
+  exchange->on_disconnect([&] { told = true; });
+  client.send(std::string(999, 'G'));
+  CHECK(answers(server)); // by now it has been read
+  CHECK(!told);
+  client.send("G");
+  CHECK(wait_for([&] { return told.load(); }));
+  CHECK(wait_for([&] { return server.server.connections() == 0; }));
+}
+
 TEST_CASE("http server: a client that reads nothing for long is cut off") {
   ServerLimits limits;
   limits.write_seconds = kSoon;

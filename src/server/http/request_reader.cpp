@@ -78,9 +78,11 @@ class RequestReader::Parser : public beast::http::basic_parser<true> {
       Name,
       beast::string_view name,
       beast::string_view value,
-      Code&) override {
+      Code& error) override {
     // Trailers, behind a body, are read and forgotten.
-    if (state == State::headers) {
+    if (state == State::headers && request.headers.size() == kMostHeaders) {
+      error = beast::http::error::header_limit;
+    } else if (state == State::headers) {
       request.headers.emplace_back(to_lower(view(name)), view(value));
     }
   }
@@ -129,6 +131,8 @@ void RequestReader::Parser::fail(const Code& error) {
         fmt::format(
             "the body is larger than the {} bytes that this server takes",
             most_body_bytes_));
+  } else if (error == beast::http::error::header_limit) {
+    fail(431, fmt::format("there are more than {} headers", kMostHeaders));
   } else {
     fail(400, "this is no valid HTTP request: " + error.message());
   }
@@ -187,11 +191,13 @@ void RequestReader::Parser::read_headers(std::string& input) {
     return;
   }
   state = State::body;
+  request.headers.shrink_to_fit();
   try {
     finish_headers();
   } catch (const ApiError& wrong) {
     fail(400, wrong.what());
   }
+  std::string().swap(target_); // the path and the query are known
   if (state == State::body && is_done()) {
     state = State::done;
   }

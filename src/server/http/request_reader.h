@@ -7,6 +7,7 @@
 // Thread rule: one thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,6 +21,8 @@ struct ReadFailure {
   int status = 0;
   std::string message;
 };
+
+inline constexpr size_t kMostHeaders = 100; // of a request
 
 class RequestReader {
  public:

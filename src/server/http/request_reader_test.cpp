@@ -112,6 +112,29 @@ TEST_CASE("request reader: headers above the limit are a 431") {
   CHECK(read(bytes, 10).failure.status == 431);
 }
 
+TEST_CASE("request reader: there are at most a hundred headers") {
+  std::string headers; // beside the Host
+  for (size_t i = 1; i < kMostHeaders; ++i) {
+    headers += "A:b\r\n";
+  }
+  CHECK(read(head(headers)).request.headers.size() == kMostHeaders);
+  CHECK(status_of(head(headers)) == 0);
+  CHECK(status_of(head(headers + "A:b\r\n")) == 431);
+}
+
+TEST_CASE("request reader: headers take no more memory than is counted") {
+  RequestReader reader(kHeaderBytes, kBodyBytes);
+  std::string bytes = "GET / HTTP/1.1\r\nHost: a\r\n";
+  for (int i = 0; i < 64; ++i) {
+    bytes += "A: b\r\n";
+  }
+  bytes += "X: " + std::string(500, 'x') + "\r\n\r\n";
+  REQUIRE(reader.read(bytes) == State::done);
+  const Headers& headers = reader.request().headers;
+  CHECK(headers.capacity() == headers.size());
+  CHECK(headers.back().second.capacity() <= 500 + 32);
+}
+
 TEST_CASE("request reader: a body above the limit is a 413 before it is read") {
   CHECK(status_of(head("Content-Length: 100\r\n")) == 0);
   CHECK(status_of(head("Content-Length: 101\r\n")) == 413);
