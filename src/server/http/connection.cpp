@@ -1,7 +1,6 @@
 #include "server/http/connection.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -21,6 +20,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/api_error.h"
+#include "server/http/accepted_socket.h"
 #include "server/http/http_answer.h"
 #include "server/http/request_intake.h"
 #include "server/http/response_text.h"
@@ -52,18 +52,6 @@ Clock::time_point after(double seconds) {
   return at(now_seconds() + seconds);
 }
 
-tcp::socket adopt(asio::io_context& io, const Accepted& accepted) {
-  tcp::socket socket(io);
-  boost::system::error_code error;
-  socket.assign(
-      accepted.ipv6 ? tcp::v6() : tcp::v4(), accepted.descriptor, error);
-  if (error) {
-    ::close(accepted.descriptor);
-    throw boost::system::system_error(error);
-  }
-  return socket;
-}
-
 // Three coroutines: one reads all the time, so that it sees when the client
 // goes; one writes; and one, which waits for both, decides.
 class TcpConnection : public Connection,
@@ -77,10 +65,7 @@ class TcpConnection : public Connection,
         socket_(adopt(share.io, accepted)),
         changed_(share.io),
         room_(share.io),
-        output_(share.io) {
-    boost::system::error_code ignored;
-    socket_.set_option(tcp::no_delay(true), ignored);
-  }
+        output_(share.io) {}
 
   void start() override {
     run(read_input());

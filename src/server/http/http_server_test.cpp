@@ -437,6 +437,36 @@ TEST_CASE("http server: who sends too much ahead of an answer is cut off") {
   CHECK(wait_for([&] { return server.server.connections() == 0; }));
 }
 
+namespace {
+
+// The server's end of the connection, which is in this process, too.
+int server_socket(uint16_t clients_port) {
+  for (int each = 3; each < 1024; ++each) {
+    sockaddr_in peer{};
+    socklen_t size = sizeof(peer);
+    if (::getpeername(each, reinterpret_cast<sockaddr*>(&peer), &size) == 0 &&
+        peer.sin_family == AF_INET && ntohs(peer.sin_port) == clients_port) {
+      return each;
+    }
+  }
+  return -1;
+}
+
+} // namespace
+
+TEST_CASE("http server: peers that are silent for long are probed") {
+  TestServer server;
+  TestClient client(server.port());
+  client.get("/wait");
+  const std::string peer = server.next()->request().peer;
+  const int socket = server_socket(
+      static_cast<uint16_t>(std::stoi(peer.substr(peer.rfind(':') + 1))));
+  int probed = 0;
+  socklen_t size = sizeof(probed);
+  REQUIRE(::getsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &probed, &size) == 0);
+  CHECK(probed != 0);
+}
+
 TEST_CASE("http server: a client that reads nothing for long is cut off") {
   ServerLimits limits;
   limits.write_seconds = kSoon;
