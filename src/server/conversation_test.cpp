@@ -203,10 +203,10 @@ TEST_CASE("conversation: its JSON keeps to the limits, all of it together") {
     }
     return std::string();
   };
-  CHECK(wrong_with(16) == "");
-  CHECK(wrong_with(15) == "chat_template_kwargs");
-  CHECK(wrong_with(13) == "tools[0].function.parameters");
-  CHECK(wrong_with(11) == "messages[2].tool_calls[0].function.arguments");
+  CHECK(wrong_with(21) == "");
+  CHECK(wrong_with(20) == "chat_template_kwargs");
+  CHECK(wrong_with(17) == "tools[0].function.parameters");
+  CHECK(wrong_with(14) == "messages[2].tool_calls[0].function.arguments");
   JsonLimits flat;
   flat.depth = 1;
   CHECK_THROWS_AS(template_context(conversation, flat), ApiError);

@@ -73,6 +73,7 @@ class Limited : public Base {
               "has an object of more than {} members; send fewer",
               limits_.members));
     }
+    add_value();
     return Base::key(name);
   }
   bool end_object() {
@@ -105,6 +106,9 @@ class Limited : public Base {
               field_.empty() ? "be" : "hold",
               kind));
     }
+    add_value();
+  }
+  void add_value() {
     if (++values_ > limits_.values) {
       refuse(
           field_,

@@ -20,7 +20,7 @@ struct ServerLimits;
 
 struct JsonLimits {
   size_t depth = 64;
-  size_t values = 1u << 16; // of all kinds, in all
+  size_t values = 1u << 16; // of all kinds, and members' names, in all
   // Of one object: one that is kept in order is searched from its beginning
   // for each of them.
   size_t members = 1024;

@@ -28,7 +28,7 @@ struct ServerLimits {
 
   // Bodies.
   uint64_t json_depth = 64;
-  uint64_t json_values = 1u << 16; // of all kinds, in all
+  uint64_t json_values = 1u << 16; // of all kinds, and members' names
   uint64_t messages = 4096;
   uint64_t tools = 256;
   uint64_t choices = 8;

@@ -203,7 +203,7 @@ TEST_CASE("openai messages: one at least, and no more than may be") {
 TEST_CASE("openai messages: arguments of calls are held to a body's limits") {
   ServerLimits limits;
   limits.json_depth = 8;
-  limits.json_values = 30;
+  limits.json_values = 36;
   const auto wrong_with = [&](const std::string& arguments, int calls) {
     auto body = chat_body(R"({"messages": [{"role": "assistant"}]})");
     for (int i = 0; i < calls; ++i) {

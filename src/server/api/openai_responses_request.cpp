@@ -73,7 +73,7 @@ class InputReader {
       messages_.add_instructions(*instructions);
     }
     for (const ItemPtr& item : items_) {
-      messages_.add(Json::parse(item->json), "previous_response_id");
+      add_stored(*item, "previous_response_id");
     }
     const Json* input = body.value("input");
     if (input && input->is_string()) {
@@ -128,8 +128,24 @@ class InputReader {
               name,
               id));
     }
-    messages_.add(Json::parse(item->json), name);
+    add_stored(*item, name);
     items_.push_back(item);
+  }
+
+  // A few bytes of a request can stand for many, and again and again.
+  void add_stored(const StoredItem& item, const std::string& name) {
+    stored_bytes_ += item.json.size();
+    if (stored_bytes_ > limits_.body_bytes) {
+      throw invalid_field(
+          name,
+          fmt::format(
+              "{} stands for items of more than {} bytes, with those before "
+              "it; send fewer, or start the server with a larger "
+              "--max-body-bytes",
+              name,
+              limits_.body_bytes));
+    }
+    messages_.add(Json::parse(item.json), name);
   }
 
   void add(const Json& item, const std::string& name) {
@@ -141,6 +157,7 @@ class InputReader {
   ResponseStore& store_;
   JsonTexts texts_;
   std::vector<ItemPtr> items_;
+  uint64_t stored_bytes_ = 0; // of items that the request does not bring
   ResponseMessages messages_;
 };
 

@@ -326,9 +326,37 @@ TEST_CASE("response request: it goes on where an earlier response ended") {
           limits) == "input");
 }
 
+TEST_CASE("responses request: a few bytes stand for no more than a body") {
+  ResponseStore store(4, 1 << 20);
+  const ItemPtr answer = std::make_shared<const StoredItem>(StoredItem{
+      "msg_1",
+      Json{
+          {"id", "msg_1"},
+          {"type", "message"},
+          {"role", "assistant"},
+          {"content",
+           {{{"type", "output_text"}, {"text", std::string(10'000, 'x')}}}}}
+          .dump()});
+  store.put({"resp_1", "{}", {}, {answer}});
+  ServerLimits limits;
+  limits.body_bytes = 25'000;
+  const auto repeated = [](int count) {
+    Json input = Json::array({{{"role", "user"}, {"content", "Hi"}}});
+    for (int i = 0; i < count; ++i) {
+      input.push_back({{"type", "item_reference"}, {"id", "msg_1"}});
+    }
+    return Json{{"input", input}};
+  };
+  Json body = repeated(2);
+  CHECK(refusal(body.dump(), store, limits) == "(none)");
+  CHECK(refusal(repeated(3).dump(), store, limits) == "input[3]");
+  body["previous_response_id"] = "resp_1"; // which counts, too
+  CHECK(refusal(body.dump(), store, limits) == "input[2]");
+}
+
 TEST_CASE("responses request: arguments of all calls keep to a body's limit") {
   ServerLimits limits;
-  limits.json_values = 10;
+  limits.json_values = 12;
   const auto calls = [](int count) {
     Json input = Json::array();
     for (int i = 0; i < count; ++i) {

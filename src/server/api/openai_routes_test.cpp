@@ -106,7 +106,7 @@ TEST_CASE("openai routes: they are slow, for they read bodies") {
 
 TEST_CASE("openai routes: bodies keep to the server's limits") {
   OpenAiServer server("Hello!", [](ServerOptions& options) {
-    options.limits.json_values = 20;
+    options.limits.json_values = 40;
   });
   const auto bias = [&](int entries) {
     TestJson changes = {{"logit_bias", TestJson::object()}};
