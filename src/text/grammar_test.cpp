@@ -206,6 +206,92 @@ TEST_CASE("grammar: compiling one costs no more than it may") {
   CHECK_NOTHROW(GrammarMatcher(demo_grammar(), GrammarKind::regex, large));
 }
 
+// Names of three letters, each of which says how the next one is said.
+template <typename Say>
+std::string chain(int links, Say say) {
+  const auto name = [](int i) {
+    return std::string{
+        static_cast<char>('a' + i / 26 / 26),
+        static_cast<char>('a' + i / 26 % 26),
+        static_cast<char>('a' + i % 26)};
+  };
+  std::string text;
+  for (int i = 0; i < links; ++i) {
+    text += say(name(i), name(i + 1));
+  }
+  return text;
+}
+
+std::string rules_in_rules(int links, const std::string& begin) {
+  const std::string end(begin.size(), ')');
+  std::string last;
+  const std::string rules =
+      chain(links, [&](const std::string& name, const std::string& next) {
+        last = next;
+        return name + ": " + begin + next + end + "\n";
+      });
+  return "start: aaa\n" + rules + last + ": \"x\"\n";
+}
+
+// Each definition refers to the next one from within `depth` arrays.
+std::string references(int links, int depth) {
+  std::string begin;
+  for (int i = 0; i < depth; ++i) {
+    begin += R"({"items":)";
+  }
+  const std::string end(static_cast<size_t>(depth), '}');
+  std::string all = R"({"$ref":"#/$defs/aaa","$defs":{)";
+  std::string last;
+  all += chain(links, [&](const std::string& name, const std::string& next) {
+    last = next;
+    return '"' + name + "\":" + begin + R"({"$ref":"#/$defs/)" + next + "\"}" +
+        end + ",";
+  });
+  return all + '"' + last + R"(":{}}})";
+}
+
+TEST_CASE("grammar: recursion along rules and references has an end") {
+  const auto matcher = [](GrammarKind kind, const std::string& source) {
+    GrammarMatcher made(demo_grammar(), kind, source);
+  };
+  CHECK_NOTHROW(matcher(GrammarKind::lark, rules_in_rules(3900, "")));
+  CHECK_NOTHROW(matcher(GrammarKind::lark, rules_in_rules(430, "((((((((")));
+  CHECK_THROWS_AS(matcher(GrammarKind::lark, rules_in_rules(10000, "")), Error);
+  CHECK_THROWS_AS(
+      matcher(GrammarKind::lark, rules_in_rules(1000, "((((((((")), Error);
+
+  CHECK_NOTHROW(matcher(GrammarKind::json_schema, references(250, 14)));
+  CHECK_THROWS_AS(
+      matcher(GrammarKind::json_schema, references(1000, 0)), Error);
+  CHECK_THROWS_AS(
+      matcher(GrammarKind::json_schema, references(200, 60)), Error);
+  CHECK_THROWS_AS(
+      matcher(GrammarKind::lark, "start: %json " + references(200, 60)), Error);
+}
+
+TEST_CASE("grammar: few patterns of properties are compared with each other") {
+  const auto schema = [](int patterns) {
+    std::string all = R"({"type":"object","patternProperties":{)";
+    all += chain(patterns, [](const std::string& name, const std::string&) {
+      return "\"^" + name + R"($":{"type":"null"},)";
+    });
+    all.back() = '}';
+    return all + "}";
+  };
+  const auto matcher = [](GrammarKind kind, const std::string& source) {
+    GrammarMatcher made(demo_grammar(), kind, source);
+  };
+  CHECK_NOTHROW(matcher(GrammarKind::json_schema, schema(8)));
+  CHECK_THROWS_AS(matcher(GrammarKind::json_schema, schema(9)), Error);
+  // The limit is a schema's, not a grammar's.
+  CHECK_NOTHROW(matcher(
+      GrammarKind::lark,
+      "start: %json " + schema(8) + " | \"x\" %json " + schema(8)));
+  CHECK_THROWS_AS(
+      matcher(GrammarKind::lark, "start: %json {} | %json " + schema(9)),
+      Error);
+}
+
 TEST_CASE("grammar: byte tokens spell what no piece has") {
   const Tokenizer& tokenizer = sentence_piece_tokenizer();
   const Grammar grammar(

@@ -7,6 +7,8 @@ use llguidance::{Matcher, ParserFactory};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 use crate::error::{Error, Result};
+use crate::grammar_source;
+use crate::own_thread::on_own_thread;
 use crate::tokenizer::Tokenizer;
 
 /// What one matcher may cost.
@@ -49,13 +51,16 @@ impl Grammar {
 
     /// `kind` is "json_schema", "regex" or "lark".
     pub fn matcher(&self, kind: &str, source: &str) -> Result<Matcher> {
-        let grammar = TopLevelGrammar::from_tagged_str(kind, source)
-            .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
-        let matcher = Matcher::new(self.factory.create_parser(grammar));
-        match matcher.get_error() {
-            Some(error) => Err(Error::invalid_argument(error)),
-            None => Ok(matcher),
-        }
+        on_own_thread("grammar", || {
+            grammar_source::check(kind, source)?;
+            let grammar = TopLevelGrammar::from_tagged_str(kind, source)
+                .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
+            let matcher = Matcher::new(self.factory.create_parser(grammar));
+            match matcher.get_error() {
+                Some(error) => Err(Error::invalid_argument(error)),
+                None => Ok(matcher),
+            }
+        })
     }
 }
 

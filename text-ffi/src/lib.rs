@@ -12,6 +12,8 @@ mod counting_allocator;
 mod error;
 mod ffi;
 mod grammar;
+mod grammar_source;
+mod own_thread;
 mod template;
 mod tokenizer;
 
@@ -260,7 +262,10 @@ pub unsafe extern "C" fn tf_grammar_new(
     error: *mut FfiError,
 ) -> *mut TfGrammar {
     guard(error, Kind::Unsupported, std::ptr::null_mut(), || {
-        let limits = Limits { compile_cost, lexer_states };
+        let limits = Limits {
+            compile_cost,
+            lexer_states,
+        };
         let grammar = Grammar::new(&(*tokenizer).tokenizer, vocab_size, eos, limits)?;
         Ok(boxed(TfGrammar { grammar }))
     })

@@ -16,10 +16,7 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind};
 
 use crate::error::{Error, Result};
-
-/// A rendering's thread is given this much, of which only what is used is
-/// taken: enough for the deepest templates that source.rs lets through.
-const STACK_BYTES: usize = 64 << 20;
+use crate::own_thread::on_own_thread;
 
 pub struct ChatTemplate {
     env: Environment<'static>,
@@ -52,14 +49,16 @@ impl ChatTemplate {
             .map_err(bad_template)?
             .into_owned();
         let template = Self { env, source };
-        template.on_own_thread(|| template.compile().map(|_| ()).map_err(bad_template))?;
+        on_own_thread("template", || {
+            template.compile().map(|_| ()).map_err(bad_template)
+        })?;
         Ok(template)
     }
 
     /// `context` is a JSON object. `now` is what strftime_now prints, in
     /// seconds since the epoch, shifted to local time.
     pub fn render(&self, context: &[u8], now: i64) -> Result<String> {
-        self.on_own_thread(|| {
+        on_own_thread("template", || {
             limits::begin(now);
             let context: Value = serde_json::from_slice(context)
                 .map_err(|e| Error::invalid_argument(format!("the template's context: {e}")))?;
@@ -102,22 +101,6 @@ impl ChatTemplate {
             AutoEscape::None,
         )?;
         Ok(out)
-    }
-
-    fn on_own_thread<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new()
-                .name("chat template".into())
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, work)
-                .map_err(|e| Error::invalid_argument(format!("no thread for a template: {e}")))?;
-            thread.join().unwrap_or_else(|panic| {
-                let text = crate::ffi::panic_text(panic.as_ref());
-                Err(Error::invalid_argument(format!(
-                    "the template failed: {text}"
-                )))
-            })
-        })
     }
 }
 
