@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "server/api/lark_operators.h"
 #include "server/api/openai_fields.h"
 #include "server/api_error.h"
 #include "server/schema_text.h"
@@ -49,6 +50,10 @@ class ConstraintReader {
     if (const auto source = fields.text(field, limits_.schema_bytes)) {
       if (source->empty()) {
         fields.reject(field, "must not be empty");
+      }
+      if (kind == Constraint::Kind::lark && has_set_operators(*source)) {
+        fields.reject(
+            field, "has terminals with & or ~, which are not supported");
       }
       take(fields.path(field), {kind, *source});
     }

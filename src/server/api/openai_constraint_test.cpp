@@ -86,6 +86,19 @@ TEST_CASE("openai constraint: the names of vLLM and of llama.cpp") {
   check(R"({"structured_outputs": {"json_object": false}})", Kind::none, "");
 }
 
+TEST_CASE("openai constraint: terminals of sets of texts are refused") {
+  for (const char* const field : {"guided_grammar", "grammar"}) {
+    const std::string fields = std::string(R"({")") + field +
+        R"(": "start: A\nA: /.*a.{15}/ & ~/.*b.{14}/"})";
+    CHECK(wrong_in_chat(fields) == field);
+  }
+  CHECK(
+      wrong_in_chat(
+          R"({"structured_outputs": {"grammar": "start: A\nA: ~/a/"}})") ==
+      "structured_outputs.grammar");
+  check(R"({"regex": "~[a&&b]"})", Kind::regex, "~[a&&b]");
+}
+
 TEST_CASE("openai constraint: choices are matched as they are written") {
   check(
       R"x({"guided_choice": ["yes", "no?", "a|b", "(c\\d)"]})x",
