@@ -1,5 +1,7 @@
 #include "engine/prefix_cache.h"
 
+#include <algorithm>
+
 #include "base/clock.h"
 
 namespace mlx_flash {
@@ -80,21 +82,23 @@ bool PrefixCache::give_back_page() {
     saver_->settle();
   }
   while (!evict()) {
-    // Waits only for what would be spare once it is written.
-    if (!saver_ || spare_pages() == 0 || !free_from_saver()) {
+    // Only for what is free once it is written.
+    const auto pages = spare();
+    if (!saver_ || pages.empty() || !free_from_saver(pages)) {
       return false;
     }
   }
   return true;
 }
 
-bool PrefixCache::free_from_saver() {
+bool PrefixCache::free_from_saver(const std::vector<uint32_t>& pages) {
   const double begin = now_seconds();
   const bool written = may_wait_ > 0 && saver_->wait(may_wait_);
   may_wait_ -= now_seconds() - begin;
   // What is being written just now is the last that is waited for.
-  return written ||
-      saver_->take_back([this](uint32_t page) { return is_spare(page); }) ||
+  return written || saver_->take_back([&](uint32_t page) {
+    return std::find(pages.begin(), pages.end(), page) != pages.end();
+  }) ||
       saver_->wait(kLongWrite);
 }
 
@@ -135,10 +139,8 @@ bool PrefixCache::is_spare(uint32_t page) const {
   return cache_.users(page) == 1 + saving;
 }
 
-size_t PrefixCache::spare_pages() const {
-  size_t spare = 0;
-  index_.for_each([&](uint32_t page) { spare += is_spare(page) ? 1 : 0; });
-  return spare;
+std::vector<uint32_t> PrefixCache::spare() const {
+  return index_.removable([this](uint32_t page) { return is_spare(page); });
 }
 
 } // namespace mlx_flash

@@ -49,7 +49,9 @@ class PrefixCache {
   // none.
   bool give_back_page();
   // As many times as it could.
-  size_t spare_pages() const;
+  size_t spare_pages() const {
+    return spare().size();
+  }
   // Leaves the page that a sequence writes to next to it alone. False if it is
   // not kept here.
   bool part_with_page(int sequence);
@@ -71,8 +73,10 @@ class PrefixCache {
 
  private:
   bool evict();
-  bool free_from_saver();
+  // Waits for one of these, or takes it back.
+  bool free_from_saver(const std::vector<uint32_t>& pages);
   bool is_spare(uint32_t page) const;
+  std::vector<uint32_t> spare() const;
 
   ops::PagedKvCache& cache_;
   PageStore* const store_;

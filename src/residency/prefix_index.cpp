@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <unordered_set>
 
 #include "base/check.h"
 
@@ -121,11 +122,18 @@ std::optional<uint32_t> PrefixIndex::evict(
   return page;
 }
 
-void PrefixIndex::for_each(
-    const std::function<void(uint32_t page)>& visit) const {
-  for (const Node* node : by_use_) {
-    visit(node->page);
+std::vector<uint32_t> PrefixIndex::removable(
+    const std::function<bool(uint32_t page)>& may_go) const {
+  std::vector<uint32_t> pages;
+  std::unordered_set<const Node*> needed;
+  for (const Node* node : by_use_) { // children before their parents
+    if (may_go(node->page) && !needed.contains(node)) {
+      pages.push_back(node->page);
+    } else {
+      needed.insert(node->parent);
+    }
   }
+  return pages;
 }
 
 } // namespace mlx_flash

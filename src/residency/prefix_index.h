@@ -45,7 +45,10 @@ class PrefixIndex {
   std::optional<uint32_t> evict(
       const std::function<bool(uint32_t page)>& may_go);
 
-  void for_each(const std::function<void(uint32_t page)>& visit) const;
+  // The pages that evict() can come to: those that `may_go`, as all may that
+  // hold longer beginnings.
+  std::vector<uint32_t> removable(
+      const std::function<bool(uint32_t page)>& may_go) const;
 
   // Pages in here.
   size_t size() const {

@@ -76,6 +76,24 @@ TEST_CASE("prefix index: what may not go stays, with all before it") {
   CHECK(index.find(Tokens{1, 2}) == Pages{0, 1});
 }
 
+TEST_CASE("prefix index: tells what may go with all that needs it") {
+  PrefixIndex index(1);
+  index.insert(Tokens{1, 2, 3}, Pages{0, 1, 2});
+  index.insert(Tokens{1, 4}, Pages{0, 3});
+  index.insert(Tokens{5, 6}, Pages{4, 5});
+  const auto all_but = [&](uint32_t stays) {
+    auto pages = index.removable([=](uint32_t page) { return page != stays; });
+    std::sort(pages.begin(), pages.end());
+    return pages;
+  };
+  CHECK(all_but(9) == Pages{0, 1, 2, 3, 4, 5});
+  CHECK(all_but(2) == Pages{3, 4, 5});
+  CHECK(all_but(3) == Pages{1, 2, 4, 5});
+  CHECK(all_but(4) == Pages{0, 1, 2, 3, 5});
+  index.find(Tokens{1, 2}); // its own end is older than it now
+  CHECK(all_but(2) == Pages{3, 4, 5});
+}
+
 TEST_CASE("prefix index: behaves as a map of beginnings") {
   const uint64_t seed = 91;
   CAPTURE(seed);
