@@ -7,10 +7,6 @@
 
 namespace mlx_flash::ops {
 
-namespace {
-constexpr int kBlockTokens = 256;
-}
-
 ArrayKvCache::ArrayKvCache(
     const KvShape& shape,
     int64_t tokens,
@@ -39,7 +35,6 @@ void ArrayKvCache::remove_sequence(int sequence) {
   set_length(sequence, 0);
   Sequence& s = sequences_[sequence];
   s.used = false;
-  s.layers.assign(shape_.layers, {});
 }
 
 int ArrayKvCache::length(int sequence) const {
@@ -55,6 +50,9 @@ void ArrayKvCache::set_length(int sequence, int length) {
   }
   free_pages_ += s.pages - needed;
   s.pages = needed;
+  if (needed == 0) {
+    s.layers.assign(shape_.layers, {}); // the pages are others' now
+  }
 }
 
 bool ArrayKvCache::reserve(int sequence, int length) {
@@ -75,9 +73,9 @@ void ArrayKvCache::grow(std::optional<mx::array>& held, int capacity) const {
   if (now >= capacity) {
     return;
   }
-  const int blocks = static_cast<int>(div_up(capacity, kBlockTokens));
+  const int pages = static_cast<int>(div_up(capacity, kKvPageTokens));
   const auto more = mx::zeros(
-      {1, shape_.kv_heads, blocks * kBlockTokens - now, shape_.head_dim},
+      {1, shape_.kv_heads, pages * kKvPageTokens - now, shape_.head_dim},
       dtype_,
       stream_);
   held = held ? mx::concatenate({*held, more}, 2, stream_) : more;

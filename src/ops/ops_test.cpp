@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/rng.h"
+#include "ops/array_kv_cache.h"
 #include "ops/cpu_ops.h"
 #include "ops/mlx_ops.h"
 #include "ops/paged_kv_cache.h"
@@ -354,6 +355,27 @@ TEST_CASE("kv cache: pages are returned when a sequence shrinks or ends") {
   }
 }
 
+TEST_CASE("kv cache: arrays hold the pages of a sequence and no more") {
+  const KvShape shape{1, 4, 32};
+  const mx::Stream stream = mx::default_stream(mx::Device::cpu);
+  ArrayKvCache cache(shape, 16 * kKvPageTokens, mx::float32, stream);
+  const int sequence = cache.add_sequence();
+  const size_t before = mx::get_active_memory();
+  const int rows = kKvPageTokens + 1;
+  REQUIRE(cache.reserve(sequence, rows));
+  {
+    const auto ones = mx::ones({1, 4, rows, 32}, mx::float32, stream);
+    auto [keys, values] = cache.update(sequence, 0, 0, ones, ones);
+    mx::eval(keys, values);
+  }
+  constexpr size_t kPageBytes = size_t{4} * 32 * kKvPageTokens * 4;
+  CHECK(mx::get_active_memory() - before >= 2 * 2 * kPageBytes);
+  CHECK(mx::get_active_memory() - before < 3 * 2 * kPageBytes);
+  cache.set_length(sequence, rows);
+  cache.set_length(sequence, 0); // others may have its pages
+  CHECK(mx::get_active_memory() - before < kPageBytes);
+}
+
 TEST_CASE("kv cache: sequences can begin with the same pages") {
   CpuOps ops(2, kernels::Precision::f32);
   const KvShape shape{1, 1, 8};
@@ -368,7 +390,8 @@ TEST_CASE("kv cache: sequences can begin with the same pages") {
     batch.add(sequence, start, std::vector<uint32_t>(rows, 0));
     const auto out = ops.attention(spec, x, x, x, cache, 0, batch);
     cache.set_length(sequence, start + rows);
-    return std::vector<float>(out.data<float>(), out.data<float>() + out.size());
+    return std::vector<float>(
+        out.data<float>(), out.data<float>() + out.size());
   };
   const int first = cache.add_sequence();
   const int second = cache.add_sequence();
