@@ -105,7 +105,9 @@ bool Admission::try_admit(Request& request, size_t active) {
   timeline.active = true;
   timeline.last_use = request.serial;
   request.read = known;
-  cached_tokens_ += known;
+  if (!std::exchange(request.was_admitted, true)) {
+    cached_tokens_ += known;
+  }
   if (prefixes_ && may_skip) {
     request.stored = prefixes_->stored(request.tokens, known);
     prefixes_->use(std::span(request.tokens).first(known + request.stored));

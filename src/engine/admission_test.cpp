@@ -88,6 +88,11 @@ TEST_CASE("admission: more than fit wait, and answer as they would alone") {
     }
     // They did not all have room at once for what they generated.
     CHECK(engine->stats().preemptions > 0);
+    uint64_t cached = 0;
+    for (const Answer& each : answers) {
+      cached += each.listener->result.cached_tokens;
+    }
+    CHECK(engine->stats().cached_tokens == cached);
   }
 }
 
@@ -175,6 +180,19 @@ TEST_CASE("admission: a prompt is read however many decode") {
   for (const Answer& each : others) {
     CHECK(!each.listener->has_ended());
   }
+}
+
+TEST_CASE("admission: one row a step is for those who decode as well") {
+  EngineOptions options = keeping(4096);
+  options.prefill_chunk = 1;
+  const auto engine = Engine::open(options);
+  Answer decoding(*engine, some_tokens(1, 4), explained(20));
+  decoding.listener->wait_for_tokens(1);
+  Answer reading(*engine, some_tokens(2, 400), explained(1));
+  decoding.listener->wait_for_end();
+  CHECK(!reading.listener->has_ended());
+  reading.listener->wait_for_end();
+  CHECK(reading.listener->error == nullptr);
 }
 
 TEST_CASE("admission: idle sessions give way, and go on with the same bits") {
@@ -329,6 +347,25 @@ TEST_CASE("session: a prompt is read in small parts while others decode") {
   CHECK(progress.size() > 10); // one for each part
   CHECK(bits(*reading.listener) == alone(some_tokens(2, 400), explained(2)));
   CHECK(engine->stats().longest_mixed_step_seconds > 0);
+}
+
+TEST_CASE("session: a prompt's few last rows make the next one no slower") {
+  EngineOptions options = keeping(1024);
+  options.prefill_chunk = 512;
+  options.decode_gap_seconds = 1e-9;
+  const auto engine = Engine::open(options);
+  Answer decoding(*engine, some_tokens(1, 20), explained(400));
+  decoding.listener->wait_for_tokens(1);
+  for (uint64_t seed = 10; seed < 16; ++seed) {
+    Answer(*engine, some_tokens(seed, 3), explained(1))
+        .listener->wait_for_end();
+  }
+  const uint64_t before = engine->stats().mixed_steps;
+  Answer reading(*engine, some_tokens(2, 112), explained(1));
+  reading.listener->wait_for_end();
+  // 64, 32 and 16 rows, instead of 16 seven times.
+  CHECK(engine->stats().mixed_steps - before <= 3);
+  CHECK(!decoding.listener->has_ended());
 }
 
 TEST_CASE("session: tells which stop string or token ended an answer") {

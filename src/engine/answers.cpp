@@ -126,6 +126,9 @@ void Answers::next_token(Request& request, std::span<float> logits) {
   std::span<const uint32_t> allowed;
   if (request.grammar) {
     request.grammar->allowed(mask_);
+    if (!request.options.ignore_eos) {
+      allow_all_ends();
+    }
     allowed = mask_;
   }
   const auto token = request.sampler->sample(logits, allowed);
@@ -142,12 +145,12 @@ void Answers::next_token(Request& request, std::span<float> logits) {
       (!options.ignore_eos &&
        std::find(ends.begin(), ends.end(), *token) != ends.end()) ||
       std::find(stops.begin(), stops.end(), *token) != stops.end();
-  const bool complete = request.grammar && request.grammar->commit(*token);
   if (ended) {
     request.result.stop_token = *token;
     end_generation(request, FinishReason::stop);
     return;
   }
+  const bool complete = request.grammar && request.grammar->commit(*token);
   request.sampler->accept(*token);
   request.result.tokens.push_back(*token);
   const ChosenToken chosen = describe(*token, options);
@@ -165,6 +168,22 @@ void Answers::next_token(Request& request, std::span<float> logits) {
   }
   request.decoding = true;
   request.next = *token;
+}
+
+// Grammars know of the first one.
+void Answers::allow_all_ends() {
+  const auto bit = [this](TokenId id) -> std::pair<uint32_t&, uint32_t> {
+    return {mask_[id / 32], 1u << (id % 32)};
+  };
+  const auto [first, is_first] = bit(setup_.end_tokens.front());
+  if (first & is_first) {
+    for (const TokenId id : setup_.end_tokens) {
+      if (id < static_cast<TokenId>(setup_.vocab)) {
+        const auto [word, is_it] = bit(id);
+        word |= is_it;
+      }
+    }
+  }
 }
 
 ChosenToken Answers::describe(TokenId token, const GenerationOptions& options)

@@ -51,6 +51,7 @@ class Answers {
   void require_in_vocabulary(TokenId id, const char* what) const;
   void check_results(const Request& request) const;
   void next_token(Request& request, std::span<float> logits);
+  void allow_all_ends();
   ChosenToken describe(TokenId token, const GenerationOptions& options) const;
   void emit(
       Request& request,

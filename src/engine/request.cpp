@@ -32,7 +32,9 @@ void Request::tell_position(uint64_t now) {
 void Request::tell_admitted(uint64_t known) {
   if (result.tokens.empty()) {
     position = 0;
-    result.cached_tokens = known > again ? known - again : 0;
+    // Of what was read before it had to give way, nothing was known.
+    const uint64_t cached = known > again ? known - again : 0;
+    result.cached_tokens = std::max(result.cached_tokens, cached);
     tell_read();
   }
 }

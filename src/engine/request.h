@@ -78,6 +78,7 @@ struct Request {
 
   uint64_t serial = 0; // the order in which requests came; from 1
   size_t again = 0; // of tokens, the first that the session holds already
+  bool was_admitted = false; // and may have had to give way since
   uint64_t position = 0; // in the queue, as last told
   size_t read = 0; // of tokens
   size_t stored = 0; // of those after that, from where they can be restored

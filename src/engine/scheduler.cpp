@@ -321,8 +321,10 @@ void Scheduler::add_decoding(ops::Batch& batch, std::vector<Part>& parts) {
       active_.begin(), active_.end(), [](const RequestPtr& request) {
         return request->reads_prompt();
       });
+  // With one row in a step they have it in turn.
+  const int least = setup_.prefill_chunk > 1 || stats_.steps % 2 > 0 ? 1 : 0;
   const int most = setup_.prefill_chunk -
-      (reads ? std::max(1, setup_.prefill_chunk / 4) : 0);
+      (reads ? std::max(least, setup_.prefill_chunk / 4) : 0);
   for (const RequestPtr& request : active_) {
     if (!request->ended && request->decoding && batch.rows() < most) {
       add_part(request, 1, batch, parts);
@@ -384,7 +386,10 @@ void Scheduler::adapt_mixed_rows(
   stats_.longest_mixed_step_seconds =
       std::max(stats_.longest_mixed_step_seconds, seconds);
   if (seconds > setup_.decode_gap_seconds) {
-    mixed_rows_ = std::max(rows / 2, std::min(kLeastMixedRows, mixed_rows_));
+    // A prompt's few last rows are not what made it long.
+    const int half =
+        std::max(mixed_rows_ / 2, std::min(kLeastMixedRows, mixed_rows_));
+    mixed_rows_ = 2 * rows < mixed_rows_ ? mixed_rows_ : half;
   } else if (rows >= mixed_rows_ && seconds < setup_.decode_gap_seconds / 2) {
     mixed_rows_ = std::min(2 * mixed_rows_, setup_.prefill_chunk);
   }
@@ -545,7 +550,9 @@ Stats Scheduler::stats() const {
   stats.preemptions = admission_.preemptions();
   stats.requests_active = static_cast<uint64_t>(
       std::count_if(active_.begin(), active_.end(), has_not_ended));
-  stats.requests_waiting = admission_.waiting().size();
+  const auto& waiting = admission_.waiting();
+  stats.requests_waiting = static_cast<uint64_t>(
+      std::count_if(waiting.begin(), waiting.end(), has_not_ended));
   stats.kv_pages = kv_pages_;
   stats.kv_pages_used = stats.kv_pages - setup_.cache->free_pages();
   stats.kv_pages_kept = prefixes_ ? prefixes_->pages() : 0;

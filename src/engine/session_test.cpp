@@ -199,6 +199,26 @@ TEST_CASE("session: a regular expression or a grammar shapes the answer") {
   CHECK_THROWS_AS(engine->new_session()->generate(kPrompt, options), Error);
 }
 
+TEST_CASE("session: any end token ends what a grammar lets end") {
+  auto with_room = demo();
+  with_room.grammars = true;
+  const auto engine = Engine::open(with_room);
+  REQUIRE(engine->end_tokens().size() == 2);
+  GenerationOptions options = greedy(50);
+  options.constraint = {Constraint::Kind::regex, "[a-z ]*"};
+  for (const TokenId end : engine->end_tokens()) {
+    options.sampling.logit_bias = {{end, 100}};
+    const auto result = engine->new_session()->generate(kPrompt, options);
+    CHECK(result.finish_reason == FinishReason::stop);
+    CHECK(result.stop_token == end);
+    CHECK(result.text.empty());
+  }
+  // And none of them what it does not.
+  options.constraint = {Constraint::Kind::regex, "[a-z ]{9}"};
+  const auto whole = engine->new_session()->generate(kPrompt, options);
+  CHECK(whole.text.size() == 9);
+}
+
 TEST_CASE("session: more constrained answers than have room wait") {
   EngineOptions options = demo();
   options.grammars = true;
