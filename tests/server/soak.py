@@ -34,7 +34,15 @@ CLIENTS = 64
 # Shorter runs do not settle, and their memory is only printed.
 LEAST_SECONDS_FOR_MEMORY = 300
 MOST_GROWTH = 0.02
-FLAGS = "--memory 96MB --ctx 16384 --parallel 16 --queue 64 --log-level error"
+CONTEXT = 16384  # of all requests together
+# What is kept for later requests is small, so that it is full from the start:
+# what grows then is a leak.
+FLAGS = (
+    f"--memory 96MB --ctx {CONTEXT} --parallel 16 --queue 64 --log-level error "
+    "--max-stored 32 --max-replayed-bytes 32768"
+)
+PROMPT = 1000  # tokens, which the demo model has room for
+TOKENS = 2000  # ordinary ids are below
 
 
 def texts_of_chat(event):
@@ -278,6 +286,15 @@ def start(*flags):
     return process, port
 
 
+def fill_kv_cache(port):
+    """Beginnings of prompts are kept until there is no room for more."""
+    rng = random.Random(0)
+    for _ in range(CONTEXT // PROMPT + 2):
+        prompt = [rng.randrange(TOKENS) for _ in range(PROMPT)]
+        body = {"prompt": prompt, "max_tokens": 1, "stream": True}
+        read_to_the_end(port, ("/v1/completions", body, texts_of_completion))
+
+
 def check_memory(samples, seconds):
     """The last fifth of the run against the second one."""
     fifth = len(samples) // 5
@@ -298,6 +315,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         cache = ["--prompt-cache", os.path.join(folder, "prompts"), "20MB"]
         process, port = start(*FLAGS.split(), *cache)
+        fill_kv_cache(port)
         soak = Soak(port, seconds, seed)
         samples = []
         soak.run(lambda: samples.append(own_memory(process)))
