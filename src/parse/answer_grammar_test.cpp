@@ -3,6 +3,7 @@
 #include "parse/answer_grammar.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
@@ -164,6 +165,54 @@ TEST_CASE("answer grammar: what XML calls cannot be held to is named") {
   CHECK(names(
       error_of("qwen-xml", R"({"properties": {"a>b": {"type": "string"}}})"),
       "a>b"));
+}
+
+TEST_CASE("answer grammar: definitions are there for what refers to them") {
+  const std::string definitions = R"("$defs": {"t": {"enum": [1, 2]}})";
+  const auto grammar_of = [&](const std::string& property) {
+    return grammar_for(
+        "qwen-xml",
+        R"({"properties": {"p": )" + property + "}, " + definitions + "}");
+  };
+  const std::string list =
+      R"({"type": "array", "items": {"$ref": "#/$defs/t"}})";
+  CHECK(grammar_of(list).find("$defs") != std::string::npos);
+  CHECK(
+      grammar_of(R"({"type": "integer"})").find("$defs") == std::string::npos);
+}
+
+TEST_CASE("answer grammar: what schemas refer to again and again is bounded") {
+  constexpr int kProperties = 300;
+  const auto error_for = [](const std::string& property, const std::string& t) {
+    std::string properties;
+    for (int i = 0; i < kProperties; ++i) {
+      properties += fmt::format("{}\"p{}\": {}", i ? ", " : "", i, property);
+    }
+    return error_of(
+        "qwen-xml",
+        fmt::format(
+            R"({{"properties": {{{}}}, "$defs": {{"t": {}}}}})",
+            properties,
+            t));
+  };
+  const std::string reference = R"({"$ref": "#/$defs/t"})";
+  CHECK(error_for(reference, R"({"type": "integer"})") == "");
+  const std::string long_text = "\"" + std::string(30'000, 'x') + "\"";
+  CHECK(names(
+      error_for(reference, R"({"const": )" + long_text + "}"), "too much"));
+  CHECK(names(
+      error_for(
+          R"({"type": "array", "items": )" + reference + "}",
+          R"({"const": )" + long_text + "}"),
+      "too much"));
+  // Those that add little to the grammar are looked at all the same.
+  std::string many;
+  for (int i = 0; i < 125; ++i) {
+    many +=
+        fmt::format(R"({}{{"anyOf": [{{"const": "a"}}]}})", i > 0 ? ", " : "");
+  }
+  CHECK(
+      names(error_for(reference, R"({"anyOf": [)" + many + "]}"), "too much"));
 }
 
 TEST_CASE("answer grammar: what XML calls can be held to is taken") {

@@ -8,9 +8,9 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-// References may go in circles, and from each schema to many.
+// Of schemas within schemas and behind references: they are looked into by
+// recursion.
 constexpr int kMostDepth = 64;
-constexpr int kMostSchemas = 10'000;
 
 JsonTypes type_of_name(const Json& name) {
   static const std::map<std::string, JsonTypes> types = {
@@ -24,26 +24,6 @@ JsonTypes type_of_name(const Json& name) {
   const auto found =
       name.is_string() ? types.find(name.get<std::string>()) : types.end();
   return found == types.end() ? kAnyType : found->second;
-}
-
-JsonTypes type_of_value(const Json& value) {
-  switch (value.type()) {
-    case Json::value_t::string:
-      return kString;
-    case Json::value_t::number_integer:
-    case Json::value_t::number_unsigned:
-      return kInteger;
-    case Json::value_t::number_float:
-      return kNumber;
-    case Json::value_t::boolean:
-      return kBoolean;
-    case Json::value_t::object:
-      return kObject;
-    case Json::value_t::array:
-      return kArray;
-    default:
-      return kNull;
-  }
 }
 
 template <typename Type>
@@ -75,58 +55,80 @@ const Json* find_reference(const Json& reference, const Json& root) {
   }
 }
 
-class TypeFinder {
- public:
-  explicit TypeFinder(const Json& root) : root_(root) {}
-
-  JsonTypes types(const Json& schema, int depth = 0) {
-    if (!schema.is_object() || depth == kMostDepth || ++seen_ > kMostSchemas) {
-      return kAnyType;
-    }
-    JsonTypes types = kAnyType;
-    for (const auto& [key, value] : schema.items()) {
-      types &= types_by(key, value, depth);
-    }
-    return types;
-  }
-
- private:
-  // What one keyword leaves.
-  JsonTypes types_by(const std::string& key, const Json& value, int depth) {
-    const auto inner = [&](const Json& each) { return types(each, depth + 1); };
-    if (key == "type") {
-      return value.is_array() ? all_of_them(value, type_of_name)
-                              : type_of_name(value);
-    }
-    if (key == "enum") {
-      return all_of_them(value, type_of_value);
-    }
-    if (key == "const") {
-      return type_of_value(value);
-    }
-    if (key == "anyOf" || key == "oneOf") {
-      return all_of_them(value, inner);
-    }
-    JsonTypes types = kAnyType;
-    if (key == "allOf" && value.is_array()) {
-      for (const Json& each : value) {
-        types &= inner(each);
-      }
-    } else if (key == "$ref") {
-      const Json* target = find_reference(value, root_);
-      types = target == nullptr ? kAnyType : inner(*target);
-    }
-    return types;
-  }
-
-  const Json& root_;
-  int seen_ = 0;
-};
-
 } // namespace
 
-JsonTypes allowed_types(const Json& schema, const Json& root) {
-  return TypeFinder(root).types(schema);
+JsonTypes type_of(const Json& value) {
+  switch (value.type()) {
+    case Json::value_t::string:
+      return kString;
+    case Json::value_t::number_integer:
+    case Json::value_t::number_unsigned:
+      return kInteger;
+    case Json::value_t::number_float:
+      return kNumber;
+    case Json::value_t::boolean:
+      return kBoolean;
+    case Json::value_t::object:
+      return kObject;
+    case Json::value_t::array:
+      return kArray;
+    default:
+      return kNull;
+  }
+}
+
+const Json* SchemaTypes::target(const Json& reference) {
+  const auto [known, is_new] = targets_.try_emplace(&reference, nullptr);
+  if (is_new) {
+    known->second = find_reference(reference, root_);
+  }
+  return known->second;
+}
+
+JsonTypes SchemaTypes::find(const Json& schema, int depth) {
+  if (!schema.is_object() || depth == kMostDepth) {
+    return kAnyType;
+  }
+  const auto [known, is_new] = known_.try_emplace(&schema, kAnyType);
+  if (!is_new) {
+    return known->second;
+  }
+  JsonTypes types = kAnyType;
+  for (const auto& [key, value] : schema.items()) {
+    ++members_;
+    types &= find_by(key, value, depth);
+  }
+  known_[&schema] = types;
+  return types;
+}
+
+// What one keyword leaves.
+JsonTypes
+SchemaTypes::find_by(const std::string& key, const Json& value, int depth) {
+  const auto inner = [&](const Json& each) { return find(each, depth + 1); };
+  if (key == "type") {
+    return value.is_array() ? all_of_them(value, type_of_name)
+                            : type_of_name(value);
+  }
+  if (key == "enum") {
+    return all_of_them(value, type_of);
+  }
+  if (key == "const") {
+    return type_of(value);
+  }
+  if (key == "anyOf" || key == "oneOf") {
+    return all_of_them(value, inner);
+  }
+  JsonTypes types = kAnyType;
+  if (key == "allOf" && value.is_array()) {
+    for (const Json& each : value) {
+      types &= inner(each);
+    }
+  } else if (key == "$ref") {
+    const Json* found = target(value);
+    types = found == nullptr ? kAnyType : inner(*found);
+  }
+  return types;
 }
 
 PropertyTypes::PropertyTypes(std::string_view schema) {
@@ -136,8 +138,9 @@ PropertyTypes::PropertyTypes(std::string_view schema) {
   if (properties == root.end() || !properties->is_object()) {
     return;
   }
+  SchemaTypes types(root);
   for (const auto& [name, property] : properties->items()) {
-    types_[name] = allowed_types(property, root);
+    types_[name] = types.of(property);
   }
 }
 

@@ -9,7 +9,7 @@ namespace {
 
 JsonTypes types_of(const char* schema) {
   const auto tree = nlohmann::ordered_json::parse(schema);
-  return allowed_types(tree, tree);
+  return SchemaTypes(tree).of(tree);
 }
 
 } // namespace
@@ -42,6 +42,39 @@ TEST_CASE("json types: references are followed, in circles not for ever") {
   CHECK(types_of(R"({"$ref": "#"})") == kAnyType);
   CHECK(types_of(R"({"anyOf": [{"$ref": "#"}, {"$ref": "#"}, {"$ref": "#"},
                                {"$ref": "#"}, {"$ref": "#"}]})") == kAnyType);
+}
+
+// A text takes two references, each of which takes two, and so on.
+TEST_CASE("json types: what is referred to by many is looked into once") {
+  std::string schema = R"({"$ref": "#/$defs/d0", "$defs": {)";
+  constexpr int kDoublings = 25;
+  for (int i = 0; i < kDoublings; ++i) {
+    const std::string next = "{\"$ref\": \"#/$defs/d" + std::to_string(i + 1);
+    schema += "\"d" + std::to_string(i) + "\": {\"anyOf\": [" + next + "\"}, " +
+        next + "\"}]},";
+  }
+  schema += "\"d" + std::to_string(kDoublings) + "\": {\"type\": \"string\"}}}";
+  const auto tree = nlohmann::ordered_json::parse(schema);
+  SchemaTypes types(tree);
+  CHECK(types.of(tree) == kString);
+  // Of the root, each "anyOf", its two references, and the text.
+  CHECK(types.members() == 2 + 3 * kDoublings + 1);
+}
+
+TEST_CASE("json types: all properties together cost what the schema is long") {
+  using Json = nlohmann::ordered_json;
+  constexpr size_t kProperties = 200;
+  const Json root_reference = {{"$ref", "#"}};
+  Json tree = {{"anyOf", {root_reference, root_reference}}};
+  for (size_t i = 0; i < kProperties; ++i) {
+    tree["k" + std::to_string(i)] = 1;
+    tree["properties"]["p" + std::to_string(i)] = root_reference;
+  }
+  SchemaTypes types(tree);
+  for (const Json& property : tree["properties"]) {
+    CHECK(types.of(property) == kAnyType);
+  }
+  CHECK(types.members() == tree.size() + 2 + kProperties);
 }
 
 TEST_CASE("json types: what is malformed rules nothing out") {

@@ -41,7 +41,7 @@ Json arguments_schema(const ToolSignature& tool) {
         tool.parameters,
         fmt::format("[tools] the schema of the strict tool '{}'", tool.name));
   }
-  if (!(allowed_types(schema, schema) & kObject)) {
+  if (!(SchemaTypes(schema).of(schema) & kObject)) {
     fail(
         ErrorCode::invalid_argument,
         "[tools] the schema of the strict tool '{}' allows no object, which "

@@ -110,7 +110,7 @@ void QwenXmlCall::begin_call(ToolCallEvents& events) {
         return each.name == name_;
       });
   if (tool != tools_.end()) {
-    types_ = PropertyTypes(tool->parameters);
+    types_ = tool->types.get();
   }
   begin(name_, events);
   arguments_ = "{";
@@ -150,7 +150,7 @@ bool QwenXmlCall::begin_value() {
   }
   value_prefix_ = (parameters_.empty() ? "" : ", ") + quote(name_) + ": ";
   repeated_ = !parameters_.insert(name_).second;
-  value_.emplace(types_.of(name_));
+  value_.emplace(types_ ? types_->of(name_) : kAnyType);
   value_json_.clear();
   step_ = Step::value;
   return true;

@@ -65,7 +65,7 @@ class QwenXmlCall : public QwenCall {
 
   std::string mark_; // what may be a mark's beginning
   std::string name_; // that is being read
-  PropertyTypes types_{""};
+  const PropertyTypes* types_ = nullptr; // null: of a tool that there is not
   std::set<std::string> parameters_; // that there were
 
   std::optional<QwenXmlValue> value_;

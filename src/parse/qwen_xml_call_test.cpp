@@ -46,6 +46,21 @@ std::string value_of(const std::string& key, const std::string& value) {
 
 } // namespace
 
+// Where calls are read nothing may take long, and a schema may.
+TEST_CASE("qwen xml: a call reads no schema") {
+  static const QwenXmlForm form;
+  std::vector<ToolSignature> tools = {
+      {"f", R"({"properties": {"s": {"type": "string"}}})"}};
+  tools[0].parameters.clear();
+  CHECK(
+      events_of(
+          {"", "", &form},
+          tools,
+          false,
+          {"<tool_call>", call_of("<parameter=s>\n5\n</parameter>\n")}) ==
+      "call f A<{\"s\": \"5\"}> end ");
+}
+
 TEST_CASE("qwen xml: parameters make an object") {
   CHECK(events(call_of("")) == "call f A<{}> end ");
   CHECK(

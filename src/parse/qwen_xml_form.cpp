@@ -14,6 +14,10 @@ namespace {
 // be spelled out.
 constexpr size_t kMostBetween = 4;
 
+// Of a grammar what strict parameters make, which may be far more than their
+// schemas have.
+constexpr size_t kMostStrictBytes = 4u << 20;
+
 // Any parameters with any texts.
 std::string free_parameters(const std::string& name) {
   std::string text = name;
@@ -47,13 +51,14 @@ std::string QwenXmlForm::grammar(
     std::span<const ToolSignature> tools) const {
   const std::string any = fmt::format("{}_any", rule);
   bool needs_any = false;
+  size_t room = kMostStrictBytes;
   std::string start = fmt::format("{}:", rule);
   std::string others;
   for (size_t i = 0; i < tools.size(); ++i) {
     const std::string name = fmt::format("{}_{}", rule, i);
     std::string parameters = any + "*";
     if (tools[i].strict && !tools[i].parameters.empty()) {
-      StrictParameters strict = strict_parameters(name, tools[i]);
+      StrictParameters strict = strict_parameters(name, tools[i], room);
       parameters = std::move(strict.sequence);
       others += strict.rules;
     } else {

@@ -24,6 +24,8 @@ constexpr const char* kValueEnd = "\n</parameter>\n";
 constexpr int kMostReferences = 16;
 constexpr int kMostAlternatives = 256;
 constexpr uint64_t kMostLength = 1u << 20;
+// What an alternative counts as, whatever it adds to the grammar.
+constexpr size_t kAlternativeBytes = 64;
 
 using Words = std::set<std::string>;
 
@@ -77,15 +79,17 @@ std::string other_keyword(const Json& schema, const Words& known) {
 // The grammar of one parameter's value, with its closing mark.
 class ValueGrammar {
  public:
-  ValueGrammar(
-      const ToolSignature& tool,
-      const Json& root,
-      std::string property,
-      std::string rule)
+  struct Tool {
+    const ToolSignature& signature;
+    const Json& root; // of its schema
+    SchemaTypes& types; // in it
+    size_t& room; // bytes that its grammar may yet have
+  };
+  ValueGrammar(const Tool& tool, std::string property, std::string rule)
       : tool_(tool),
-        root_(root),
         property_(std::move(property)),
-        rule_(std::move(rule)) {}
+        rule_(std::move(rule)),
+        types_(tool.signature.types->of(property_)) {}
 
   // Alternatives, and in rules() what they name.
   std::string alternatives(const Json& schema) {
@@ -93,7 +97,6 @@ class ValueGrammar {
         property_.find_first_of("<>\n") != std::string::npos) {
       reject("of a name that calls of this model cannot hold");
     }
-    types_ = allowed_types(schema, root_);
     add(schema);
     if (has_text_ && has_limited_value_) {
       reject(
@@ -112,7 +115,7 @@ class ValueGrammar {
         ErrorCode::invalid_argument,
         "[tools] the parameter '{}' of the strict tool '{}' is {}",
         property_,
-        tool_.name,
+        tool_.signature.name,
         what);
   }
 
@@ -125,41 +128,49 @@ class ValueGrammar {
     }
   }
 
-  void add(Json schema) {
+  // `schema` is a part of the tool's: what is known of it is found again.
+  void add(const Json& schema) {
     if (++added_ > kMostAlternatives) { // references may go in circles
       reject("of too many alternatives");
     }
-    schema = resolved(std::move(schema));
-    if (schema == true) {
-      schema = Json::object();
-    } else if (!schema.is_object()) {
+    spend(kAlternativeBytes);
+    static const Json any = Json::object();
+    const Json& target = resolved(schema);
+    const Json& whole = target == true ? any : target;
+    if (!whole.is_object()) {
       reject("a schema that allows nothing");
     }
-    const JsonTypes types = allowed_types(schema, root_);
+    const JsonTypes types = tool_.types.of(whole);
     if (!(types & kString)) {
-      add_json(schema);
-    } else if (other_keyword(schema, {"type"}).empty()) {
-      add_text(Json::object()); // and whatever else is allowed
-    } else if (schema.contains("enum") || schema.contains("const")) {
-      require_known(schema, {"type", "enum", "const"});
-      for (const Json& value : schema.contains("const")
-               ? Json::array({schema["const"]})
-               : schema["enum"]) {
-        add_literal(value);
-      }
-    } else if (schema.contains("anyOf") || schema.contains("oneOf")) {
-      require_known(schema, {"anyOf", "oneOf"});
+      add_json(whole);
+    } else if (other_keyword(whole, {"type"}).empty()) {
+      add_text(any); // and whatever else is allowed
+    } else if (whole.contains("enum") || whole.contains("const")) {
+      add_literals(whole);
+    } else if (whole.contains("anyOf") || whole.contains("oneOf")) {
+      require_known(whole, {"anyOf", "oneOf"});
       for (const Json& each :
-           schema[schema.contains("anyOf") ? "anyOf" : "oneOf"]) {
+           whole[whole.contains("anyOf") ? "anyOf" : "oneOf"]) {
         add(each);
       }
     } else {
-      add_limited_text(schema);
+      add_limited_text(whole);
+    }
+  }
+
+  void add_literals(const Json& schema) {
+    require_known(schema, {"type", "enum", "const"});
+    if (schema.contains("const")) {
+      add_literal(schema["const"]);
+      return;
+    }
+    for (const Json& value : schema["enum"]) {
+      add_literal(value);
     }
   }
 
   // A text within limits, or values of other types, which these do not touch.
-  void add_limited_text(Json schema) {
+  void add_limited_text(const Json& schema) {
     Words known = kOfTexts;
     known.insert("type");
     require_known(schema, known);
@@ -168,28 +179,28 @@ class ValueGrammar {
       return;
     }
     for (const Json& type : schema["type"]) {
+      spend(kAlternativeBytes);
       if (type != "string") {
         add_json(Json{{"type", type}});
       }
     }
   }
 
-  Json resolved(Json schema) const {
-    for (int i = 0; schema.is_object() && schema.contains("$ref"); ++i) {
-      require_known(schema, {"$ref"});
-      const auto text = schema["$ref"].is_string()
-          ? schema["$ref"].get<std::string>()
-          : std::string();
-      try {
-        schema = root_.at(Json::json_pointer(text.substr(1)));
-      } catch (const std::exception&) {
-        reject(fmt::format("a reference to '{}', which is not there", text));
+  const Json& resolved(const Json& schema) const {
+    const Json* found = &schema;
+    for (int i = 0; found->is_object() && found->contains("$ref"); ++i) {
+      require_known(*found, {"$ref"});
+      const Json& reference = (*found)["$ref"];
+      found = tool_.types.target(reference);
+      if (!found) {
+        reject(fmt::format(
+            "a reference to {}, which is not there", print(reference)));
       }
       if (i == kMostReferences) {
         reject("a reference that leads nowhere");
       }
     }
-    return schema;
+    return *found;
   }
 
   void add_json(const Json& schema) {
@@ -200,15 +211,23 @@ class ValueGrammar {
       add_literal(nullptr);
       return;
     }
-    Json whole = schema;
-    for (const char* key : {"$defs", "definitions"}) {
-      if (root_.contains(key)) {
-        whole[key] = root_[key];
-      }
+    std::string json = lark_json(schema);
+    if (json.find("\"$ref\"") != std::string::npos) {
+      json = lark_json(with_definitions(schema));
     }
     const std::string name = new_rule();
-    rules_ += fmt::format("{}: {}\n", name, lark_json(whole));
-    options_.push_back(name + " " + lark_string(kValueEnd));
+    add_option(
+        name + " " + lark_string(kValueEnd),
+        fmt::format("{}: {}\n", name, json));
+  }
+
+  Json with_definitions(Json schema) const {
+    for (const char* key : {"$defs", "definitions"}) {
+      if (tool_.root.contains(key)) {
+        schema[key] = tool_.root[key];
+      }
+    }
+    return schema;
   }
 
   void add_literal(const Json& value) {
@@ -226,7 +245,7 @@ class ValueGrammar {
       reject(fmt::format(
           "the value {}, which calls of this model cannot hold", print(value)));
     }
-    options_.push_back(lark_string(text + kValueEnd));
+    add_option(lark_string(text + kValueEnd));
   }
 
   void add_text(const Json& schema) {
@@ -244,9 +263,9 @@ class ValueGrammar {
       expression += " & " + lark_regex(search(schema["pattern"]));
     }
     const std::string name = upper(new_rule());
-    rules_ +=
-        fmt::format("{}: ({}) {}\n", name, expression, lark_string(kValueEnd));
-    options_.push_back(name);
+    add_option(
+        name,
+        fmt::format("{}: ({}) {}\n", name, expression, lark_string(kValueEnd)));
   }
 
   std::string length(const Json& schema, const char* key) const {
@@ -274,15 +293,30 @@ class ValueGrammar {
         "{}({}){}", begins ? "" : "(?s:.*)", regex, ends ? "" : "(?s:.*)");
   }
 
-  std::string new_rule() {
+  void add_option(std::string option, const std::string& rule = "") {
+    spend(option.size() + rule.size());
+    options_.push_back(std::move(option));
+    rules_ += rule;
+  }
+
+  // References may lead to the same large schema from everywhere.
+  void spend(size_t bytes) const {
+    if (bytes > tool_.room) {
+      reject(
+          "too much for the grammar of all strict tools together, in which "
+          "what is referred to counts each time; refer to less");
+    }
+    tool_.room -= bytes;
+  }
+
+  std::string new_rule() const {
     return fmt::format("{}_v{}", rule_, options_.size());
   }
 
-  const ToolSignature& tool_;
-  const Json& root_;
+  const Tool tool_;
   const std::string property_;
   const std::string rule_;
-  JsonTypes types_ = 0; // of the whole value: what it is read by
+  const JsonTypes types_; // of the whole value: what it is read by
   int added_ = 0;
   std::vector<std::string> options_;
   std::string rules_;
@@ -326,14 +360,16 @@ Json object_schema(const ToolSignature& tool) {
 
 StrictParameters strict_parameters(
     const std::string& rule,
-    const ToolSignature& tool) {
+    const ToolSignature& tool,
+    size_t& room) {
   const Json root = object_schema(tool);
+  SchemaTypes types(root);
   const Json& required = root["required"];
   StrictParameters result;
   size_t number = 0;
   for (const auto& [name, schema] : root["properties"].items()) {
     const std::string parameter = fmt::format("{}_p{}", rule, number++);
-    ValueGrammar value(tool, root, name, parameter);
+    ValueGrammar value({tool, root, types, room}, name, parameter);
     const std::string alternatives = value.alternatives(schema);
     result.rules += fmt::format(
         "{}: {} ({})\n{}",

@@ -5,6 +5,7 @@
 // Thread rule: a pure function.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "parse/tool_form.h"
@@ -16,10 +17,13 @@ struct StrictParameters {
   std::string rules; // that it names, each beginning with `rule` and "_"
 };
 
-// The parameters that the tool's schema names, in its order. Throws
-// Error(invalid_argument) that names the keyword for what it cannot hold to.
+// The parameters that the tool's schema names, in its order. Takes from `room`
+// the bytes that their values have. Throws Error(invalid_argument) that names
+// the keyword for what it cannot hold to, and the parameter for which there is
+// no room.
 StrictParameters strict_parameters(
     const std::string& rule,
-    const ToolSignature& tool);
+    const ToolSignature& tool,
+    size_t& room);
 
 } // namespace mlx_flash::parse

@@ -9,14 +9,29 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "parse/json_types.h"
 
 namespace mlx_flash::parse {
 
 struct ToolSignature {
+  ToolSignature(
+      std::string tool_name,
+      std::string schema,
+      bool is_strict = false)
+      : name(std::move(tool_name)),
+        parameters(std::move(schema)),
+        strict(is_strict),
+        types(std::make_shared<const PropertyTypes>(parameters)) {}
+
   std::string name;
   std::string parameters; // a JSON schema of an object; empty: any object
-  bool strict = false; // arguments follow the schema, not only its types
+  bool strict; // arguments follow the schema, not only its types
+  // Of the parameters. Found here and once, because calls are read where
+  // nothing may take long.
+  std::shared_ptr<const PropertyTypes> types;
 };
 
 // Hears of the calls in an answer. The parts of a call's arguments make up one
