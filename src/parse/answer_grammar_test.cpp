@@ -154,6 +154,17 @@ TEST_CASE("answer grammar: what XML calls cannot be held to is named") {
       parameter_error(R"({"type": "string", "maxLength": "3"})"), "maxLength"));
   CHECK(names(
       parameter_error(R"({"type": "string", "pattern": "^a|b$"})"), "pattern"));
+  CHECK(
+      names(parameter_error(R"({"type": "string", "pattern": 5})"), "pattern"));
+  CHECK(names(
+      parameter_error(R"({"type": "string", "format": "date"})"), "format"));
+  CHECK(names(
+      parameter_error(R"({"type": ["string", "null"], "format": "date"})"),
+      "format"));
+  CHECK(
+      names(parameter_error(R"({"const": "a", "enum": ["a", "b"]})"), "enum"));
+  CHECK(names(parameter_error(R"({"enum": "a"})"), "enum"));
+  CHECK(names(parameter_error(R"({"anyOf": {"a": {}}})"), "anyOf"));
   CHECK(names(parameter_error(R"({"$ref": "#/$defs/x"})"), "#/$defs/x"));
   CHECK(names(parameter_error("false"), "nothing"));
   CHECK(names(
@@ -165,6 +176,44 @@ TEST_CASE("answer grammar: what XML calls cannot be held to is named") {
   CHECK(names(
       error_of("qwen-xml", R"({"properties": {"a>b": {"type": "string"}}})"),
       "a>b"));
+}
+
+TEST_CASE("answer grammar: XML calls are held to one schema of many by type") {
+  const auto error_of_one = [](const char* a, const char* b) {
+    return parameter_error(fmt::format(R"({{"oneOf": [{}, {}]}})", a, b));
+  };
+  const char* const text = R"({"type": "string"})";
+  CHECK(error_of_one(text, R"({"type": "integer"})") == "");
+  CHECK(error_of_one(R"({"enum": ["a", "b"]})", R"({"type": "null"})") == "");
+  CHECK(names(
+      error_of_one(text, R"({"type": "string", "maxLength": 3})"), "oneOf"));
+  CHECK(names(error_of_one(text, "{}"), "oneOf"));
+  // 1.0 is an integer too.
+  CHECK(names(
+      parameter_error(R"({"oneOf": [{"const": "a"}, {"type": "integer"},
+                                    {"const": 1.0}]})"),
+      "oneOf"));
+  CHECK(names(
+      parameter_error(R"({"anyOf": [{"type": "string"}],
+                          "oneOf": [{"const": "a"}]})"),
+      "oneOf"));
+}
+
+TEST_CASE("answer grammar: values of a type that is not allowed are none") {
+  const std::string grammar = grammar_for(
+      "qwen-xml",
+      R"({"properties": {"p": {"anyOf": [
+          {"type": "string", "enum": ["a", 7]},
+          {"type": "integer", "minimum": 8}]}}})");
+  CHECK(grammar.find("\"a\\n") != std::string::npos);
+  CHECK(grammar.find("\"7\\n") == std::string::npos);
+}
+
+TEST_CASE("answer grammar: a pattern has no say in what is around it") {
+  const std::string grammar = grammar_for(
+      "qwen-xml",
+      R"({"properties": {"p": {"type": "string", "pattern": "a)|(b"}}})");
+  CHECK(grammar.find("(/(?s:.*)/ /(a)|(b)/ /(?s:.*)/)") != std::string::npos);
 }
 
 TEST_CASE("answer grammar: definitions are there for what refers to them") {
@@ -217,7 +266,10 @@ TEST_CASE("answer grammar: what schemas refer to again and again is bounded") {
 
 TEST_CASE("answer grammar: what XML calls can be held to is taken") {
   for (const char* schema :
-       {R"({"type": "string", "description": "d", "format": "date"})",
+       {R"({"type": "string", "description": "d"})",
+        R"({"type": "integer", "format": "int32"})",
+        R"({"anyOf": [{"type": "string"},
+                      {"type": "integer", "format": "int32"}]})",
         R"({"type": ["string", "null"], "minLength": 2})",
         R"({"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]})",
         R"({"anyOf": [{"type": "string"}, {"type": "object"}]})",

@@ -41,7 +41,6 @@ const Words kNotes = {
     "$comment",
     "contentMediaType",
     "contentEncoding",
-    "format",
     "contentSchema"};
 const Words kOfTexts = {"minLength", "maxLength", "pattern"};
 const Words kOfObjects = {
@@ -146,27 +145,54 @@ class ValueGrammar {
     } else if (other_keyword(whole, {"type"}).empty()) {
       add_text(any); // and whatever else is allowed
     } else if (whole.contains("enum") || whole.contains("const")) {
-      add_literals(whole);
+      add_literals(whole, types);
     } else if (whole.contains("anyOf") || whole.contains("oneOf")) {
-      require_known(whole, {"anyOf", "oneOf"});
-      for (const Json& each :
-           whole[whole.contains("anyOf") ? "anyOf" : "oneOf"]) {
-        add(each);
-      }
+      add_options(whole);
     } else {
       add_limited_text(whole);
     }
   }
 
-  void add_literals(const Json& schema) {
-    require_known(schema, {"type", "enum", "const"});
+  // Those of the types that the schema allows.
+  void add_literals(const Json& schema, JsonTypes types) {
     if (schema.contains("const")) {
+      require_known(schema, {"type", "const"});
       add_literal(schema["const"]);
       return;
     }
-    for (const Json& value : schema["enum"]) {
-      add_literal(value);
+    require_known(schema, {"type", "enum"});
+    for (const Json& value : list_of(schema, "enum")) {
+      spend(kAlternativeBytes);
+      if (type_of(value) & types) {
+        add_literal(value);
+      }
     }
+  }
+
+  void add_options(const Json& schema) {
+    const char* keyword = schema.contains("anyOf") ? "anyOf" : "oneOf";
+    require_known(schema, {keyword});
+    const Json& options = list_of(schema, keyword);
+    JsonTypes before = 0;
+    for (const Json& each : options) {
+      JsonTypes types = tool_.types.of(each);
+      types |= types & (kInteger | kNumber) ? kInteger | kNumber : 0; // 1.0
+      if (keyword == std::string_view("oneOf") && (before & types)) {
+        reject(
+            "of a 'oneOf' whose schemas allow values of the same type, which "
+            "calls of this model cannot be held to; use 'anyOf' if both may "
+            "apply");
+      }
+      before |= types;
+      add(each);
+    }
+  }
+
+  const Json& list_of(const Json& schema, const char* keyword) const {
+    if (!schema[keyword].is_array()) {
+      reject(fmt::format("of a schema whose '{}' is no list", keyword));
+    }
+    return schema[keyword];
   }
 
   // A text within limits, or values of other types, which these do not touch.
@@ -204,7 +230,8 @@ class ValueGrammar {
   }
 
   void add_json(const Json& schema) {
-    if (!other_keyword(schema, {"type"}).empty()) {
+    // A format is of texts.
+    if (!other_keyword(schema, {"type", "format"}).empty()) {
       has_limited_value_ = true;
     } else if (schema["type"] == "null") {
       // With its closing mark in one: a text may begin like it.
@@ -260,7 +287,7 @@ class ValueGrammar {
           length(schema, "maxLength"));
     }
     if (schema.contains("pattern")) {
-      expression += " & " + lark_regex(search(schema["pattern"]));
+      expression += " & " + search(schema["pattern"]);
     }
     const std::string name = upper(new_rule());
     add_option(
@@ -278,9 +305,13 @@ class ValueGrammar {
     return print(schema[key]);
   }
 
-  // The regular expression for a text in which the pattern is found.
+  // The expression for a text in which the pattern is found. It stands by
+  // itself, so that a closing bracket too many cannot open what is around it.
   std::string search(const Json& pattern) const {
-    std::string regex = pattern.is_string() ? pattern.get<std::string>() : "";
+    if (!pattern.is_string()) {
+      reject("a text whose 'pattern' is no text");
+    }
+    std::string regex = pattern.get<std::string>();
     const bool begins = regex.starts_with('^');
     const bool ends = regex.ends_with('$') && !regex.ends_with("\\$");
     if ((begins || ends) && regex.find('|') != std::string::npos) {
@@ -289,8 +320,12 @@ class ValueGrammar {
           "calls of this model cannot be held to");
     }
     regex = regex.substr(begins, regex.size() - begins - ends);
+    const std::string any = "/(?s:.*)/";
     return fmt::format(
-        "{}({}){}", begins ? "" : "(?s:.*)", regex, ends ? "" : "(?s:.*)");
+        "({} {} {})",
+        begins ? "" : any,
+        lark_regex("(" + regex + ")"),
+        ends ? "" : any);
   }
 
   void add_option(std::string option, const std::string& rule = "") {
