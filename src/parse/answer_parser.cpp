@@ -274,4 +274,8 @@ bool AnswerParser::in_reasoning() const {
   return state_->reasoning;
 }
 
+bool AnswerParser::in_call() const {
+  return state_->call && state_->call->called();
+}
+
 } // namespace mlx_flash::parse

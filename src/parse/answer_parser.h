@@ -48,6 +48,8 @@ class AnswerParser {
   void finish(AnswerEvents& events);
 
   bool in_reasoning() const;
+  // In a call that was told of, or between it and its closing mark.
+  bool in_call() const;
 
  private:
   struct State;

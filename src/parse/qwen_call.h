@@ -18,6 +18,9 @@ class QwenCall : public ToolCallParser {
   State state() const override {
     return state_;
   }
+  bool called() const override {
+    return called_;
+  }
   const std::string& text() const override {
     return text_;
   }
@@ -50,9 +53,6 @@ class QwenCall : public ToolCallParser {
   // What `take` returns for a byte that cannot be.
   bool fail(char byte, ToolCallEvents& events);
 
-  bool called() const {
-    return called_;
-  }
   bool ended() const {
     return ended_;
   }

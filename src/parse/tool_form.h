@@ -64,6 +64,8 @@ class ToolCallParser {
     broken, // what was read cannot be a call, and nothing was told of it
   };
   virtual State state() const = 0;
+  // Whether it was told that there is a call.
+  virtual bool called() const = 0;
   // What was read and belongs to no call: of a broken one all, from behind the
   // opening mark on; of a complete one what began like its closing mark and
   // was none.

@@ -51,7 +51,8 @@ Answer::Answer(Setup setup) : setup_(std::move(setup)), random_(setup_.seed) {
 std::vector<AnswerPart> Answer::push(
     std::string_view text,
     std::span<const ChosenToken> tokens) {
-  if (tokens_) {
+  // Those of calls are told to nobody, and arguments may be held back for long.
+  if (tokens_ && !(parser_ && parser_->in_call())) {
     std::vector<TokenText> texts;
     for (const ChosenToken& token : tokens) {
       texts.push_back(describe_token(*setup_.text, token));
@@ -120,22 +121,14 @@ void Answer::on_call(std::string_view name) {
   part.call = calls_++;
   part.call_id = new_call_id();
   part.call_name = name;
-  if (tokens_) {
-    part.tokens = tokens_->take_all();
-  }
   parts_.push_back(std::move(part));
+  if (tokens_) {
+    tokens_->take_all();
+  }
 }
 
 void Answer::on_arguments(std::string_view json_part) {
-  AnswerPart& part = part_of(AnswerPart::Kind::arguments);
-  part.text += json_part;
-  if (tokens_) {
-    auto more = tokens_->take_all();
-    part.tokens.insert(
-        part.tokens.end(),
-        std::make_move_iterator(more.begin()),
-        std::make_move_iterator(more.end()));
-  }
+  part_of(AnswerPart::Kind::arguments).text += json_part;
 }
 
 void Answer::add_text(AnswerPart::Kind kind, std::string_view text) {

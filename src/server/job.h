@@ -74,7 +74,7 @@ struct AnswerPart {
   size_t call = 0; // which call of this answer, from 0
   std::string call_id{}; // of a tool_call, new
   std::string call_name{}; // of a tool_call
-  // Those that were chosen since the last part, with logprobs alone.
+  // With logprobs, those of reasoning or content.
   std::vector<TokenText> tokens{};
 };
 
