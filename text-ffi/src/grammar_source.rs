@@ -14,9 +14,8 @@ const MAX_REFERENCES: usize = 256;
 const MAX_CONTAINERS: usize = 4_096;
 /// Of one schema, wherever they are in it.
 const MAX_PATTERN_PROPERTIES: usize = 8;
-/// Each definition of a rule has one, and each group one of the others.
-const DEPTH_MARKS: &[char] = &[':', '(', '['];
-const MAX_DEPTH_MARKS: usize = 4_000;
+/// Of one grammar: each of them may lead deeper.
+const MAX_RULES_AND_GROUPS: usize = 10_000;
 
 /// Fails for what would take too long or too deep a recursion.
 pub fn check(kind: &str, source: &str) -> Result<()> {
@@ -29,15 +28,42 @@ pub fn check(kind: &str, source: &str) -> Result<()> {
 
 fn check_lark(source: &str) -> Result<()> {
     const JSON: &str = "%json";
-    let mut marks = 0;
+    let mut count = 0;
     let mut rest = source;
-    while let Some(at) = rest.find(JSON) {
-        marks += rest[..at].matches(DEPTH_MARKS).count();
-        rest = &rest[at + JSON.len()..];
-        rest = &rest[check_schema(rest)?..];
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '"' => quoted(rest, b'"'),
+            '#' => comment(rest),
+            '/' if rest.starts_with("//") => comment(rest),
+            '/' => quoted(rest, b'/'),
+            '%' if rest.starts_with(JSON) => JSON.len() + check_schema(&rest[JSON.len()..])?,
+            ':' | '(' | '[' => {
+                count += 1;
+                1
+            }
+            _ => first.len_utf8(),
+        };
+        rest = &rest[length..];
     }
-    marks += rest.matches(DEPTH_MARKS).count();
-    require("a grammar", marks, MAX_DEPTH_MARKS, "rules and groups")
+    require("a grammar", count, MAX_RULES_AND_GROUPS, "rules and groups")
+}
+
+/// The length of the text or regular expression that `text` begins with.
+fn quoted(text: &str, quote: u8) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while at < bytes.len() && bytes[at] != quote {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    let end = (at + 1).min(bytes.len());
+    // A backslash may stand before a character of several bytes.
+    (end..=bytes.len())
+        .find(|&i| text.is_char_boundary(i))
+        .unwrap_or(bytes.len())
+}
+
+fn comment(text: &str) -> usize {
+    text.find('\n').unwrap_or(text.len())
 }
 
 /// The schema that `text` begins with, and how long it is: nothing where that

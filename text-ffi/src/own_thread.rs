@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 
 /// Of which only what is used is taken: enough for the deepest templates that
 /// template/source.rs lets through, and grammars that grammar_source.rs does.
-const STACK_BYTES: usize = 64 << 20;
+const STACK_BYTES: usize = 128 << 20;
 
 /// `what` is worked on, in messages.
 pub fn on_own_thread<T: Send>(what: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
