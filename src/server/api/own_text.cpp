@@ -2,6 +2,8 @@
 // llama.cpp's server has these routes.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -17,7 +19,7 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-using TextWork = std::function<Json(const Text& text)>;
+using TextWork = std::function<HttpResponse(const Text& text)>;
 
 void send_error(HttpExchange& exchange, const ApiError& error) {
   exchange.send(error_response(Dialect::openai, error));
@@ -28,7 +30,7 @@ void send_result(
     const ModelLease& lease,
     const TextWork& work) {
   try {
-    exchange.send(json_response(work(lease.engine().text())));
+    exchange.send(work(lease.engine().text()));
   } catch (...) {
     send_error(exchange, to_api_error(std::current_exception()));
   }
@@ -58,8 +60,13 @@ void answer_with_text(
   exchange->on_disconnect(withdraw);
 }
 
+struct Content {
+  std::string field;
+  std::string text;
+};
+
 // The text under one of its three names.
-std::string read_content(Fields& fields) {
+Content read_content(Fields& fields) {
   const char* found = nullptr;
   for (const char* name : {"content", "text", "prompt"}) {
     if (fields.has(name) && found) {
@@ -67,7 +74,8 @@ std::string read_content(Fields& fields) {
     }
     found = fields.has(name) ? name : found;
   }
-  return fields.required_text(found ? found : "content");
+  const std::string field = found ? found : "content";
+  return {field, fields.required_text(field.c_str())};
 }
 
 // As text where it is; a token may be a part of a character.
@@ -82,6 +90,36 @@ Json piece_object(TokenId id, const std::string& piece) {
   return {{"id", id}, {"piece", std::move(text)}};
 }
 
+void check_count(size_t tokens, size_t most, const std::string& field) {
+  if (tokens > most) {
+    throw invalid_field(
+        field,
+        fmt::format(
+            "{} has {} tokens, of which no more than {} are told at once; send "
+            "the text in parts, or start the server with a larger "
+            "--max-json-values",
+            field,
+            tokens,
+            most));
+  }
+}
+
+// As text at once: as JSON values they would take many times as much.
+HttpResponse tokens_response(
+    const Text& text,
+    const std::vector<TokenId>& ids,
+    bool pieces) {
+  HttpResponse response;
+  response.body = R"({"tokens":[)";
+  for (const TokenId& id : ids) {
+    response.body += &id == ids.data() ? "" : ",";
+    response.body +=
+        pieces ? piece_object(id, text.bytes(id)).dump() : std::to_string(id);
+  }
+  response.body += fmt::format(R"(],"count":{}}})", ids.size());
+  return response;
+}
+
 void tokenize(
     ApiContext& context,
     std::shared_ptr<HttpExchange> exchange,
@@ -89,7 +127,7 @@ void tokenize(
   const Json body = read_own_body(context, *exchange);
   Fields fields(body);
   const std::string model = fields.text("model", kMostNameBytes).value_or("");
-  const std::string content = read_content(fields);
+  const Content content = read_content(fields);
   const bool special = fields.boolean("add_special").value_or(false);
   const bool pieces = fields.boolean("with_pieces").value_or(false);
   fields.refuse(
@@ -97,33 +135,41 @@ void tokenize(
       "cannot be false: marks in a text are always read as such",
       {"true"});
   fields.done();
-  answer_with_text(
-      context, exchange, model, [content, special, pieces](const Text& text) {
-        Json tokens = Json::array();
-        for (const TokenId id : text.encode(content, special)) {
-          tokens.push_back(
-              pieces ? piece_object(id, text.bytes(id)) : Json(id));
-        }
-        const size_t count = tokens.size();
-        return Json{{"tokens", std::move(tokens)}, {"count", count}};
-      });
+  const size_t most = context.options.limits.json_values;
+  answer_with_text(context, exchange, model, [=](const Text& text) {
+    const auto ids = text.encode(content.text, special);
+    check_count(ids.size(), most, content.field);
+    return tokens_response(text, ids, pieces);
+  });
 }
 
-std::vector<TokenId> read_ids(const Json& values, uint64_t vocab_size) {
+[[noreturn]] void reject_id(size_t place, uint64_t last) {
+  const std::string name = fmt::format("tokens[{}]", place);
+  throw invalid_field(
+      name, fmt::format("{} must be an integer from 0 to {}", name, last));
+}
+
+// Before there is a model: JSON values take many times as much, and may have to
+// wait for it.
+std::vector<TokenId> read_ids(const Json& values) {
   std::vector<TokenId> ids;
+  ids.reserve(values.size());
   for (const Json& value : values) {
-    const bool good =
-        value.is_number_unsigned() && value.get<uint64_t>() < vocab_size;
-    if (!good) {
-      const std::string name = fmt::format("tokens[{}]", ids.size());
-      throw invalid_field(
-          name,
-          fmt::format(
-              "{} must be an integer from 0 to {}", name, vocab_size - 1));
+    constexpr uint64_t kLast = std::numeric_limits<TokenId>::max();
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > kLast) {
+      reject_id(ids.size(), kLast);
     }
     ids.push_back(value.get<TokenId>());
   }
   return ids;
+}
+
+void check_ids(const std::vector<TokenId>& ids, uint64_t vocab_size) {
+  const auto wrong = std::find_if(
+      ids.begin(), ids.end(), [&](TokenId id) { return id >= vocab_size; });
+  if (wrong != ids.end()) {
+    reject_id(static_cast<size_t>(wrong - ids.begin()), vocab_size - 1);
+  }
 }
 
 void detokenize(
@@ -134,14 +180,12 @@ void detokenize(
   Fields fields(body);
   const std::string model = fields.text("model", kMostNameBytes).value_or("");
   // How many there may be is bounded for the body already.
-  Json tokens = fields.required_array("tokens", SIZE_MAX);
+  const auto ids = read_ids(fields.required_array("tokens", SIZE_MAX));
   fields.done();
-  answer_with_text(
-      context, exchange, model, [tokens = std::move(tokens)](const Text& text) {
-        return Json{
-            {"content",
-             text.decode(read_ids(tokens, text.vocab_size()), false)}};
-      });
+  answer_with_text(context, exchange, model, [ids](const Text& text) {
+    check_ids(ids, text.vocab_size());
+    return json_response({{"content", text.decode(ids, false)}});
+  });
 }
 
 // Takes what a chat request has, so that its body can be sent as it is.
@@ -159,8 +203,8 @@ void apply_template(
       [values = template_context(
            std::get<Conversation>(job.prompt),
            json_limits(context.options.limits))](const Text& text) {
-        return Json{
-            {"prompt", text.render_template(values, local_now_seconds())}};
+        return json_response(
+            {{"prompt", text.render_template(values, local_now_seconds())}});
       });
 }
 

@@ -27,6 +27,28 @@ TEST_CASE("own routes: pieces that are no text come as bytes") {
                       {"id": 169, "piece": [169]}])"));
 }
 
+TEST_CASE("own routes: a text of too many tokens is refused, and says so") {
+  OwnRoutesServer server;
+  server.load();
+  server.options.limits.json_values = 10;
+  for (const bool pieces : {false, true}) {
+    const auto ask = [&](size_t tokens, int status) {
+      return server.post(
+          "/tokenize",
+          {{"prompt", std::string(tokens, 'a')}, {"with_pieces", pieces}},
+          status);
+    };
+    CHECK(ask(10, 200)["count"] == 10);
+    const Json error = ask(11, 400)["error"];
+    CHECK(error["param"] == "prompt");
+    CHECK(
+        error["message"] ==
+        "prompt has 11 tokens, of which no more than 10 are told at once; send "
+        "the text in parts, or start the server with a larger "
+        "--max-json-values");
+  }
+}
+
 TEST_CASE("own routes: half a character does not break an answer") {
   OwnRoutesServer server;
   server.load();
@@ -72,19 +94,26 @@ TEST_CASE("own routes: fields of texts that cannot be honoured are refused") {
 TEST_CASE("own routes: ids that no token has are refused by their place") {
   OwnRoutesServer server;
   server.load();
+  const Json body = server.post("/detokenize", {{"tokens", {97, 262}}}, 400);
+  CHECK(body["error"]["param"] == "tokens[1]");
+  CHECK(
+      body["error"]["message"] == "tokens[1] must be an integer from 0 to 261");
+}
+
+TEST_CASE("own routes: what can be no token's id does not wait for a model") {
+  OwnRoutesServer server;
+  server.scripted.hold_loading();
   for (const Json& bad :
-       {Json(262),
+       {Json(uint64_t{1} << 32),
         Json(-1),
         Json(1.5),
         Json("a"),
         Json(1e300),
         Json(nullptr)}) {
     CAPTURE(bad);
-    const Json body = server.post("/detokenize", {{"tokens", {97, bad}}}, 400);
-    CHECK(body["error"]["param"] == "tokens[1]");
     CHECK(
-        body["error"]["message"] ==
-        "tokens[1] must be an integer from 0 to 261");
+        server.refusal("/detokenize", {{"tokens", {97, bad}}}) ==
+        "tokens[1]: tokens[1] must be an integer from 0 to 4294967295");
   }
 }
 
