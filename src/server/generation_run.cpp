@@ -78,6 +78,13 @@ void GenerationRun::take_prompt(
 }
 
 void GenerationRun::begin_score() {
+  tell([&] {
+    sink_->on_scoring(
+        prompt_->tokens.size(), static_cast<uint64_t>(job_.top_logprobs));
+  });
+  if (is_over()) {
+    return;
+  }
   times_.reading = now_seconds();
   set_state("prompt");
   services_->scores->post([this, weak = weak_from_this()] {

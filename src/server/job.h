@@ -127,6 +127,11 @@ class AnswerSink {
  public:
   virtual ~AnswerSink() = default;
 
+  // With score_prompt alone, and before: its start will come with so many
+  // tokens, each with so many candidates.
+  virtual void on_scoring(uint64_t tokens, uint64_t candidates) {
+    (void)tokens, (void)candidates;
+  }
   virtual void on_start(const JobStart& start) {
     (void)start;
   }

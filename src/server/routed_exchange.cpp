@@ -94,7 +94,7 @@ void RoutedExchange::finish(int status) {
 }
 
 void RoutedExchange::send(HttpResponse response) {
-  if (!inner_->has_room(response.body.size())) {
+  if (!inner_->has_room(response)) {
     response = error_response(
         facts_.dialect,
         ApiError(

@@ -53,8 +53,8 @@ class FakeExchange : public HttpExchange {
   void forget_body() override {
     request_.body.clear();
   }
-  bool has_room(uint64_t bytes) const override {
-    return bytes <= outcome_->room;
+  bool has_room(const HttpResponse& response) const override {
+    return response.body.size() <= outcome_->room;
   }
   void send(HttpResponse response) override {
     begin(std::move(response));

@@ -15,6 +15,8 @@ constexpr uint64_t kBodyCopies = 3;
 // Half of a member of an object that has just grown: a short name and a short
 // string take 144 together. All else takes less.
 constexpr uint64_t kJsonValueBytes = 72;
+// All of it and half as much again (UnsentBytes).
+constexpr uint64_t kUnsentHalves = 3;
 constexpr double kBudgetShare = 1.0 / 16;
 
 // An entry of Headers beside its characters: itself, and what is allocated
@@ -51,7 +53,8 @@ constexpr Scaled kScaled[] = {
 uint64_t server_bytes(const ServerLimits& limits) {
   return kBodyCopies * std::max(limits.body_bytes, limits.all_body_bytes) +
       kMostWorkers * kJsonValueBytes * limits.json_values +
-      limits.connections * connection_bytes(limits) + limits.all_unsent_bytes +
+      limits.connections * connection_bytes(limits) +
+      kUnsentHalves * limits.all_unsent_bytes / 2 +
       limits.stored_response_bytes + limits.replayed_bytes;
 }
 

@@ -16,6 +16,10 @@ AnswerCollector::AnswerCollector(
   answer_.choices.resize(choices);
 }
 
+void AnswerCollector::on_scoring(uint64_t tokens, uint64_t candidates) {
+  held_.expect(tokens, candidates);
+}
+
 void AnswerCollector::on_start(const JobStart& start) {
   answer_.start = {start.model, start.prompt_tokens, {}};
 }

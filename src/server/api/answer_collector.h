@@ -41,6 +41,7 @@ class AnswerCollector : public AnswerSink {
       std::function<void(CollectedAnswer)> done,
       std::function<void(const ApiError&)> failed);
 
+  void on_scoring(uint64_t tokens, uint64_t candidates) override;
   void on_start(const JobStart& start) override;
   void on_part(size_t choice, AnswerPart part) override;
   void on_choice_end(size_t choice, const ChoiceEnd& end) override;

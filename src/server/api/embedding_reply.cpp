@@ -23,6 +23,7 @@ void EmbeddingReply::on_embedding(size_t input, std::span<const float> values) {
 void EmbeddingReply::on_end(const EmbeddingsEnd& end) {
   HttpResponse response;
   response.body = body_(embeddings_, end);
+  response.any_size = true; // embeddings_bytes()
   exchange_->send(std::move(response));
 }
 

@@ -47,6 +47,7 @@ TEST_CASE("embedding reply: all are sent at the end, in the order of texts") {
   CHECK(!exchange->begun);
   reply.on_end({"m", 3, {}});
   CHECK(exchange->written == "m[1][2]");
+  CHECK(exchange->head.any_size); // embeddings have a budget of their own
   CHECK(exchange->protocol_errors == 0);
 }
 

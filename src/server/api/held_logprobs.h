@@ -22,15 +22,21 @@ class HeldLogprobs {
   // `bytes` is what each takes.
   HeldLogprobs(std::shared_ptr<HttpExchange> exchange, uint64_t bytes);
 
-  // Throws ApiError(unavailable) where there is no room for them.
+  // All of them throw ApiError(unavailable) where there is no room.
+  //
+  // So many will come, each with so many candidates: they count already.
+  void expect(uint64_t tokens, uint64_t candidates);
   void add(std::span<const TokenText> tokens);
-  // They were sent.
+  // What has come was sent.
   void clear();
 
  private:
+  void hold();
+
   const std::shared_ptr<HttpExchange> exchange_;
   const uint64_t bytes_;
   uint64_t held_ = 0;
+  uint64_t expected_ = 0; // beside it
 };
 
 } // namespace mlx_flash::server

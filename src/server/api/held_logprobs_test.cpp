@@ -51,3 +51,49 @@ TEST_CASE("openai: log-probabilities without room end the answer, and say so") {
   CHECK(ask(responses, response, 5 * kValues)->head.status == 200);
   CHECK(ask(responses, response, 4 * kValues)->head.status == 503);
 }
+
+TEST_CASE("openai: a prompt is scored where there is room for its scores") {
+  GenerationsFixture server("Hello");
+  ApiContext context{
+      server.options,
+      server.loop,
+      server.workers,
+      *server.models,
+      *server.generations,
+      server.metrics,
+      {}};
+  const Route route = openai_completions_routes().at(0);
+  server.scripted.hold_steps();
+  const auto ask = [&](const char* more) {
+    const auto exchange = std::make_shared<TestExchange>(
+        std::string(R"({"prompt": "abcdef", "echo": true, "logprobs": 1)") +
+        more + "}");
+    exchange->room = 6 * 2 * HeldLogprobs::kAsText;
+    route.handle(context, exchange, "");
+    return exchange;
+  };
+  const auto whole = ask("");
+  REQUIRE(server.until([&] { return server.scripted.sessions() == 1; }));
+  CHECK(whole->held == whole->room);
+  for (const char* more : {R"(, "n": 2)", R"(, "n": 2, "stream": true)"}) {
+    CAPTURE(more);
+    const auto exchange = ask(more);
+    REQUIRE(server.until([&] { return exchange->ended; })); // without a step
+    CHECK(exchange->head.status == 503);
+  }
+  whole->disconnect();
+  CHECK(server.is_idle());
+}
+
+TEST_CASE("held log-probabilities: what was expected counts once") {
+  const auto exchange = std::make_shared<TestExchange>();
+  HeldLogprobs held(exchange, 10);
+  held.expect(3, 1);
+  CHECK(exchange->held == 60);
+  held.add(std::vector<TokenText>{{1, "a", -1, {{2, "b"}}}, {1, "a"}});
+  CHECK(exchange->held == 60);
+  held.clear();
+  CHECK(exchange->held == 30); // that are still to come
+  held.add(std::vector<TokenText>(5));
+  CHECK(exchange->held == 50);
+}

@@ -99,6 +99,10 @@ class CompletionStream : public ChunkSink {
         with_logprobs_(form.wishes.logprobs),
         logprobs_(form.choices(), LogprobArrays(form.wishes.echo)) {}
 
+  void on_scoring(uint64_t tokens, uint64_t candidates) override {
+    held_.expect(tokens, candidates);
+  }
+
   void on_start(const JobStart& start) override {
     set_model(start.model);
   }

@@ -47,6 +47,13 @@ class PromptSink : public AnswerSink {
         echo_(form.wishes.echo),
         prompt_(form.prompts[prompt]) {}
 
+  // Each of its choices begins with the prompt.
+  void on_scoring(uint64_t tokens, uint64_t candidates) override {
+    if (!joined_->failed) {
+      joined_->all->on_scoring(tokens * choices_, candidates);
+    }
+  }
+
   void on_start(const JobStart& start) override {
     if (joined_->failed) {
       return;

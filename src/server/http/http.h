@@ -33,6 +33,9 @@ struct HttpResponse {
   std::string content_type = "application/json";
   Headers headers{};
   std::string body;
+  // Its memory has a budget of its own; otherwise it may be too large to wait
+  // for the client (HttpExchange::has_room()).
+  bool any_size = false;
 };
 
 // One request on its way to its answer: sent whole, or begun, written bit by
@@ -47,10 +50,10 @@ class HttpExchange {
   // From here on nobody reads the request's body.
   virtual void forget_body() {}
 
-  // Whether a body of so many bytes may wait for the client to read it. One
-  // that is sent nevertheless cuts the client off.
-  virtual bool has_room(uint64_t bytes) const {
-    (void)bytes;
+  // Whether a whole answer may wait for the client to read it. One that is sent
+  // nevertheless cuts the client off.
+  virtual bool has_room(const HttpResponse& response) const {
+    (void)response;
     return true;
   }
   // So many bytes are gathered for the answer, in all: they count as bytes that

@@ -86,9 +86,15 @@ void HttpAnswer::finish(bool whole) {
   held_ = 0;
 }
 
-bool HttpAnswer::has_room(uint64_t bytes) const {
+// With the lock.
+bool HttpAnswer::has_room_for(const HttpResponse& response) const {
+  return unsent_->has_room_for(
+      response.body.size(), counted_, response.any_size);
+}
+
+bool HttpAnswer::has_room(const HttpResponse& response) const {
   std::lock_guard lock(mutex_);
-  return unsent_->has_room_for(bytes, held_);
+  return has_room_for(response);
 }
 
 bool HttpAnswer::hold(uint64_t bytes) {
@@ -96,7 +102,8 @@ bool HttpAnswer::hold(uint64_t bytes) {
   if (step_ == Step::ended || gone()) {
     return true; // nobody will read it
   }
-  if (bytes > held_ && !unsent_->has_room_for(bytes)) {
+  const uint64_t all = pending_.size() + taken_ + bytes;
+  if (bytes > held_ && !unsent_->has_room_for(all, counted_)) {
     return false;
   }
   held_ = bytes;
@@ -110,7 +117,7 @@ void HttpAnswer::send(HttpResponse response) {
   if (step_ != Step::waiting || gone()) {
     return;
   }
-  if (unsent_->has_room_for(response.body.size(), held_)) {
+  if (has_room_for(response)) {
     start(response, true);
     finish(true);
     callbacks.swap(callbacks_);
@@ -125,7 +132,11 @@ void HttpAnswer::begin(HttpResponse response) {
   if (step_ != Step::waiting || gone()) {
     return;
   }
-  start(response, false);
+  if (unsent_->has_room(0, response.body.size(), counted_)) {
+    start(response, false);
+  } else {
+    overflow();
+  }
   tell();
 }
 
@@ -134,7 +145,7 @@ void HttpAnswer::write(std::string_view part) {
   if (step_ != Step::begun || gone() || bodiless_) {
     return;
   }
-  if (!unsent_->has_room(pending_.size() + taken_)) {
+  if (!unsent_->has_room(pending_.size() + taken_, part.size(), counted_)) {
     overflow();
   } else if (chunked_) {
     append_chunk(pending_, part);

@@ -38,7 +38,7 @@ class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
 
   // As HttpExchange has them. After the end, and once the client is gone, they
   // do nothing.
-  bool has_room(uint64_t bytes) const;
+  bool has_room(const HttpResponse& response) const;
   bool hold(uint64_t bytes);
   void send(HttpResponse response);
   void begin(HttpResponse response);
@@ -71,6 +71,7 @@ class HttpAnswer : public std::enable_shared_from_this<HttpAnswer> {
   void overflow();
   void tell();
   void count();
+  bool has_room_for(const HttpResponse& response) const;
   bool gone() const {
     return disconnected_ || overflowed_;
   }
@@ -117,8 +118,8 @@ class Exchange : public HttpExchange {
   void forget_body() override {
     std::string().swap(request_.body);
   }
-  bool has_room(uint64_t bytes) const override {
-    return answer_->has_room(bytes);
+  bool has_room(const HttpResponse& response) const override {
+    return answer_->has_room(response);
   }
   bool hold(uint64_t bytes) override {
     return answer_->hold(bytes);

@@ -196,11 +196,55 @@ TEST_CASE("http answer: too much that waits is thrown away, with the client") {
   }
 }
 
-TEST_CASE("http answer: a whole answer may be of any size") {
+TEST_CASE("http answer: a whole answer is as large as all that may wait") {
+  const HttpResponse most = text(std::string(8 * kMostUnsent, 'a'));
+  HttpResponse more = text(std::string(8 * kMostUnsent + 1, 'a'));
   Fixture f;
-  f.answer->send(text(std::string(10 * kMostUnsent, 'a')));
+  CHECK(f.answer->has_room(most));
+  CHECK(!f.answer->has_room(more));
+  SUBCASE("and no larger") {
+    f.answer->send(more);
+    CHECK(f.answer->overflowed());
+  }
+  SUBCASE("and no larger in one part") {
+    f.answer->begin(more);
+    CHECK(f.answer->overflowed());
+  }
+  SUBCASE("and no larger in a later part") {
+    f.answer->begin(text(""));
+    f.answer->write(more.body);
+    CHECK(f.answer->overflowed());
+  }
+  SUBCASE("or of any size, where it has a budget") {
+    more.any_size = true;
+    CHECK(f.answer->has_room(more));
+    f.answer->send(more);
+    CHECK(f.take().second.size() == more.body.size());
+    CHECK(f.unsent->all() > more.body.size()); // it counts nevertheless
+  }
+  SUBCASE("and all together no more") {
+    f.answer->send(text(std::string(3 * kMostUnsent, 'a')));
+    Fixture other({}, f.unsent);
+    CHECK(!other.answer->has_room(text(std::string(5 * kMostUnsent, 'a'))));
+    CHECK(other.answer->has_room(text(std::string(4 * kMostUnsent, 'a'))));
+  }
+}
+
+TEST_CASE("http answer: who is not behind may have a large part of a stream") {
+  const auto unsent = some_unsent();
+  unsent->change(0, 5 * kMostUnsent); // more than half
+  Fixture f({}, unsent);
+  f.answer->begin(text(std::string(2 * kMostUnsent, 'a')));
   CHECK(!f.answer->overflowed());
-  CHECK(f.take().second.size() == 10 * kMostUnsent);
+  SUBCASE("and then is behind") {
+    f.answer->write("b");
+    CHECK(f.answer->overflowed());
+  }
+  SUBCASE("unless it reads") {
+    f.answer->sent(f.answer->take().size());
+    f.answer->write(std::string(2 * kMostUnsent, 'b'));
+    CHECK(!f.answer->overflowed());
+  }
 }
 
 TEST_CASE("http answer: what waits is counted until it is sent or gone") {
@@ -247,8 +291,8 @@ TEST_CASE("http answer: of what all have waiting each has its share") {
     Fixture small({}, unsent);
     small.answer->send(text(std::string(500, 'a')));
     CHECK(!small.answer->overflowed());
-    CHECK(small.answer->has_room(500));
-    CHECK(!small.answer->has_room(501));
+    CHECK(small.answer->has_room(text(std::string(500, 'a'))));
+    CHECK(!small.answer->has_room(text(std::string(501, 'a'))));
     Fixture large({}, unsent);
     large.answer->send(text(std::string(501, 'a')));
     CHECK(large.answer->overflowed());
@@ -323,11 +367,13 @@ TEST_CASE("http answer: what is gathered counts as what waits") {
   CHECK(unsent->all() == 1800);
   CHECK(!second->hold(101));
   CHECK(second->hold(100)); // its share
-  CHECK(!first->hold(1801));
+  CHECK(!first->hold(2001));
   CHECK(first->hold(1700)); // less is never refused
   CHECK(unsent->all() == 1800);
-  CHECK(first->has_room(5000)); // as it takes the place of what was gathered
-  CHECK(!second->has_room(101));
+  // As it takes the place of what was gathered.
+  CHECK(first->has_room(text(std::string(1900, 'x'))));
+  CHECK(!first->has_room(text(std::string(1901, 'x'))));
+  CHECK(!second->has_room(text(std::string(101, 'x'))));
   SUBCASE("until it is sent") {
     HttpResponse response;
     response.body = std::string(1500, 'x');

@@ -1,7 +1,8 @@
-// What waits for clients to read it, of all connections of a server. One half
-// of what may wait is there for whoever needs it; of the other each connection
-// has its share at any time, so that those who read are not cut off for those
-// who do not.
+// What waits for clients to read it, of all connections of a server. While less
+// than half of what may wait does, it is there for whoever needs it, up to all
+// of it; of the other half each connection has its share at any time, so that
+// those who read are not cut off for those who do not. So it is never more than
+// all and half as much again.
 //
 // Thread rule: any thread.
 #pragma once
@@ -29,14 +30,24 @@ class UnsentBytes {
     return all_;
   }
 
-  // Whether more may be added to `own` bytes of a stream that wait.
-  bool has_room(uint64_t own) const {
-    return own <= most_each_ && has_room_for(own);
+  // Of an answer that `counted` bytes are counted of now.
+  //
+  // Whether `part` may be added to so many bytes of a stream that wait. Who is
+  // not behind may be given a large one.
+  bool has_room(uint64_t waiting, uint64_t part, uint64_t counted) const {
+    const uint64_t others = all_ - counted;
+    return waiting <= most_each_ &&
+        (waiting + part <= share_ ||
+         ((waiting <= share_ || others + waiting <= half_) &&
+          others + waiting + part <= 2 * half_));
   }
-  // Whether a whole answer of so many bytes may wait, in place of so many that
-  // were gathered for it.
-  bool has_room_for(uint64_t own, uint64_t gathered = 0) const {
-    return own <= share_ || all_ - gathered <= half_;
+  // Whether so many bytes may wait, or be gathered, in place of these. Any
+  // size: one whose memory has a budget of its own.
+  bool has_room_for(uint64_t own, uint64_t counted, bool any_size = false)
+      const {
+    const uint64_t others = all_ - counted;
+    return own <= share_ ||
+        (others <= half_ && (any_size || others + own <= 2 * half_));
   }
 
  private:
