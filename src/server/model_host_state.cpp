@@ -138,7 +138,7 @@ void ModelHost::State::end_use(bool counts, std::optional<double> how_long) {
   const Locked lock(*this);
   --users;
   if (counts) {
-    keep = how_long.value_or(keep_seconds);
+    keep = released ? 0 : how_long.value_or(usual_keep);
     if (--counted_users == 0) {
       consider_letting_go();
     }
@@ -195,7 +195,7 @@ void ModelHost::State::begin_load(const ServedModel& which) {
   model = &which;
   error.clear();
   loading_since = now_seconds();
-  keep_seconds = usual_keep;
+  released = false;
   background->post([self = shared_from_this(), &which] { self->load(which); });
 }
 
@@ -220,7 +220,7 @@ void ModelHost::State::load(const ServedModel& which) {
         "[model] {} is ready after {:.1f} s", which.name, loading_seconds);
     phase = Phase::ready;
     engine = std::move(opened);
-    keep = keep_seconds;
+    keep = released ? 0 : usual_keep;
     keep_is_over = false;
     consider_letting_go();
   }
@@ -252,7 +252,8 @@ void ModelHost::State::unload() {
 
 // As if this model were never kept after a use, be it loaded or on its way.
 void ModelHost::State::release() {
-  keep_seconds = keep = 0;
+  released = true;
+  keep = 0;
   keep_for_now();
   if (counted_users == 0) {
     consider_letting_go();

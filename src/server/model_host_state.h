@@ -90,8 +90,8 @@ struct ModelHost::State : std::enable_shared_from_this<ModelHost::State> {
 
   size_t users = 0;
   size_t counted_users = 0; // of these, those after whom the model is kept
-  double keep_seconds = 0; // of this model, unless a use says otherwise
   double keep = 0; // seconds, after the last of them
+  bool released = false; // whatever uses say, until the next load
   bool keep_is_over = false; // it goes with its last user
   std::optional<double> let_go_at;
   uint64_t timer = 0; // the one that counts; earlier ones do nothing

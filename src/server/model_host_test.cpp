@@ -382,6 +382,30 @@ TEST_CASE("model host: release lets go when nobody uses the model any more") {
   CHECK(f.wait_for(kReleased));
 }
 
+TEST_CASE("model host: a release stands, whatever uses say of the model") {
+  Fixture f(60);
+  const auto long_use = f.get();
+  long_use->lease->keep(-1);
+  const auto other = f.get();
+  SUBCASE("while it is used") {
+    f.host->release();
+  }
+  SUBCASE("while it is used, and asked for again") {
+    f.host->release();
+    f.get()->lease->keep(600);
+  }
+  other->lease.reset();
+  CHECK(f.host->status().state == kReady);
+  long_use->lease.reset();
+  CHECK(f.wait_for_engines(0));
+
+  auto next = f.get(); // which loads it anew
+  next->lease->keep(600);
+  next->lease.reset();
+  f.loop.advance(599);
+  CHECK(f.host->status().state == kReady);
+}
+
 TEST_CASE("model host: nobody has to wait because the model is released") {
   Fixture f;
   const auto first = f.get();

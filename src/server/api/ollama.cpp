@@ -83,6 +83,8 @@ void load_and_start(const CallPtr& call) {
         try {
           check_model(call->request, *lease);
           start_call(*call, sink);
+          // Until the job, which does so on the loop, has asked for its own.
+          call->context.loop.post([lease] {});
         } catch (...) {
           sink->on_error(to_api_error(std::current_exception()));
         }

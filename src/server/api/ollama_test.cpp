@@ -291,6 +291,32 @@ TEST_CASE("ollama: keep_alive says how long the model stays") {
   CHECK(f.wait_for(kReleased));
 }
 
+TEST_CASE("ollama: a model that is let go does not stay for an answer") {
+  Fixture f;
+  f.scripted.hold_steps();
+  const auto chat = f.start("/api/generate", R"({"model": "scripted",
+      "prompt": "x", "keep_alive": -1})");
+  REQUIRE(f.loop.run_until([&] { return f.scripted.active() == 1; }));
+  f.post("/api/generate", R"({"model": "scripted", "keep_alive": 0})");
+  f.scripted.release_steps();
+  REQUIRE(f.loop.run_until([&] { return chat->ended; }));
+  CHECK(f.wait_for(kReleased));
+}
+
+TEST_CASE("ollama: a model that is released while it is loaded answers first") {
+  Fixture f;
+  f.scripted.hold_loading();
+  const auto chat = f.start("/api/generate", R"({"model": "scripted",
+      "prompt": "x", "options": {"num_ctx": 100}})");
+  f.loop.run();
+  f.models.release();
+  f.scripted.release_loading();
+  REQUIRE(f.loop.run_until([&] { return chat->ended; }));
+  CHECK(chat->head.status == 200);
+  CHECK(f.wait_for(kReleased));
+  CHECK(f.scripted.opened() == 1);
+}
+
 TEST_CASE("ollama: a client that goes away ends its answer") {
   Fixture f;
   f.scripted.hold_steps();
