@@ -93,14 +93,17 @@ void add_template_values(
 
 } // namespace
 
-void check_last_role(const Conversation& conversation) {
+void check_last_role(
+    const Conversation& conversation,
+    const std::string& field) {
   const std::vector<ChatMessage>& messages = conversation.messages;
   if (!messages.empty() && messages.back().role == "assistant") {
     throw invalid_field(
-        "messages",
-        "messages must not end with the assistant's: answers that are begun "
-        "by the request (prefill) are not supported; ask for the form in "
-        "words, or for a schema");
+        field,
+        field +
+            " must not end with the assistant's: answers that are begun "
+            "by the request (prefill) are not supported; ask for the form in "
+            "words, or for a schema");
   }
 }
 

@@ -44,8 +44,10 @@ struct Conversation {
 
 // Throws ApiError for one that ends with the assistant's message: an answer
 // that the request begins is not gone on with here, and templates would begin
-// another one behind it.
-void check_last_role(const Conversation& conversation);
+// another one behind it. `field` is where its messages are.
+void check_last_role(
+    const Conversation& conversation,
+    const std::string& field = "messages");
 
 // What a template is given, as transformers gives it: {"messages": [...],
 // "tools": [...], "add_generation_prompt": true, ...}. Arguments of tool calls

@@ -65,7 +65,8 @@ class InputReader {
       : limits_(limits),
         store_(store),
         texts_(json_limits(limits)),
-        items_(std::move(items)) {}
+        items_(std::move(items)),
+        previous_(items_.size()) {}
 
   // `instructions` are the request's own; those of earlier ones are past.
   void read(Fields& body, const std::optional<std::string>& instructions) {
@@ -94,6 +95,10 @@ class InputReader {
     }
   }
 
+  // The request brings items, beside those of previous_response_id.
+  bool has_own() const {
+    return items_.size() > previous_;
+  }
   std::vector<ItemPtr> take_items() {
     return std::move(items_);
   }
@@ -157,6 +162,7 @@ class InputReader {
   ResponseStore& store_;
   JsonTexts texts_;
   std::vector<ItemPtr> items_;
+  const size_t previous_; // of these
   uint64_t stored_bytes_ = 0; // of items that the request does not bring
   ResponseMessages messages_;
 };
@@ -386,6 +392,9 @@ ResponseRequest read_response_request(
   InputReader input(limits, store, read_previous(body, store, echo));
   input.read(body, instructions);
   conversation.messages = input.take_messages(body);
+  if (input.has_own()) { // what is gone on from may end with an answer
+    check_last_role(conversation, "input");
+  }
   request.input = input.take_items();
 
   ResponseTools tools = read_response_tools(body, limits, echo);

@@ -50,6 +50,10 @@ const Conversation& conversation(const ResponseRequest& request) {
   return std::get<Conversation>(request.job.prompt);
 }
 
+Json echo(const ResponseRequest& request) {
+  return *request.echo;
+}
+
 std::string words(const ResponseRequest& request) {
   std::string text;
   for (const ChatMessage& each : conversation(request).messages) {
@@ -65,12 +69,13 @@ TEST_CASE("response request: an input is a string or items") {
   const ResponseRequest items = read(
       R"({"model": "m", "instructions": "Be brief.", "input": [
           {"role": "user", "content": "Hi"},
-          {"role": "assistant", "content": "Hello"}]})");
-  CHECK(words(items) == "system:Be brief. user:Hi assistant:Hello");
+          {"role": "assistant", "content": "Hello"},
+          {"role": "user", "content": "Go on"}]})");
+  CHECK(words(items) == "system:Be brief. user:Hi assistant:Hello user:Go on");
   CHECK(items.job.model == "m");
-  CHECK(items.input.size() == 2); // instructions are no item
-  CHECK((*items.echo)["instructions"] == "Be brief.");
-  CHECK((*read(R"({"input": "Hi"})").echo)["instructions"].is_null());
+  CHECK(items.input.size() == 3); // instructions are no item
+  CHECK(echo(items)["instructions"] == "Be brief.");
+  CHECK(echo(read(R"({"input": "Hi"})"))["instructions"].is_null());
 
   CHECK(refusal("{}") == "input");
   CHECK(refusal(R"({"input": []})") == "input");
@@ -95,33 +100,33 @@ TEST_CASE("response request: one that has what OpenAI's clients send") {
   CHECK(request.stream);
   CHECK_FALSE(request.store);
   CHECK_FALSE(request.job.tool_choice.parallel);
-  CHECK((*request.echo)["prompt_cache_key"] == "key");
+  CHECK(echo(request)["prompt_cache_key"] == "key");
 }
 
 TEST_CASE("response request: sampling is what the request says of it") {
   const ResponseRequest plain = with(R"("store": true)");
   CHECK_FALSE(plain.job.sampling.temperature);
-  CHECK((*plain.echo)["temperature"].is_null());
+  CHECK(echo(plain)["temperature"].is_null());
   const ResponseRequest request =
       with(R"("temperature": 0.5, "top_p": 0.75, "seed": 7)");
   CHECK(request.job.sampling.temperature == 0.5);
   CHECK(request.job.sampling.top_p == 0.75);
   CHECK(request.job.sampling.seed == 7);
-  CHECK((*request.echo)["temperature"] == 0.5);
-  CHECK((*request.echo)["top_p"] == 0.75);
+  CHECK(echo(request)["temperature"] == 0.5);
+  CHECK(echo(request)["top_p"] == 0.75);
   CHECK(refusal_with(R"("temperature": 2.5)") == "temperature");
   CHECK(refusal_with(R"("top_p": -1)") == "top_p");
 }
 
 TEST_CASE("response request: lengths have bounds") {
   CHECK(with(R"("max_output_tokens": 1)").job.max_tokens == 1);
-  CHECK((*with(R"("max_output_tokens": 20)").echo)["max_output_tokens"] == 20);
+  CHECK(echo(with(R"("max_output_tokens": 20)"))["max_output_tokens"] == 20);
   CHECK_FALSE(with(R"("max_output_tokens": null)").job.max_tokens);
   CHECK(refusal_with(R"("max_output_tokens": 0)") == "max_output_tokens");
   CHECK(
       refusal_with(R"("max_output_tokens": 99999999999)") ==
       "max_output_tokens");
-  CHECK((*with(R"("max_tool_calls": 3)").echo)["max_tool_calls"] == 3);
+  CHECK(echo(with(R"("max_tool_calls": 3)"))["max_tool_calls"] == 3);
 }
 
 TEST_CASE("response request: log-probabilities by either field") {
@@ -133,7 +138,7 @@ TEST_CASE("response request: log-probabilities by either field") {
   const ResponseRequest top = with(R"("top_logprobs": 20)");
   CHECK(top.job.logprobs);
   CHECK(top.job.top_logprobs == 20);
-  CHECK((*top.echo)["top_logprobs"] == 20);
+  CHECK(echo(top)["top_logprobs"] == 20);
   CHECK_FALSE(with(R"("top_logprobs": 0)").job.logprobs);
   CHECK(refusal_with(R"("top_logprobs": 21)") == "top_logprobs");
   CHECK(refusal_with(R"("include": ["everything"])") == "include");
@@ -157,10 +162,10 @@ TEST_CASE("response request: the form of the text") {
   CHECK(schema.job.constraint.source == R"({"type":"string"})");
   CHECK(schema.job.constraint_field == "text.format");
   CHECK(
-      (*schema.echo)["text"]["format"] ==
+      echo(schema)["text"]["format"] ==
       Json::parse(R"({"type": "json_schema", "name": "n", "description": "d",
                       "schema": {"type": "string"}, "strict": true})"));
-  CHECK((*with(R"("text": {})").echo)["text"]["format"]["type"] == "text");
+  CHECK(echo(with(R"("text": {})"))["text"]["format"]["type"] == "text");
 
   const auto refused = [](const std::string& text) {
     return refusal_with(R"("text": )" + text);
@@ -205,7 +210,7 @@ TEST_CASE("response request: effort says whether the model thinks") {
   CHECK_FALSE(thinking("null"));
   const ResponseRequest high = with(R"("reasoning": {"effort": "high"})");
   CHECK(conversation(high).template_values == R"({"reasoning_effort":"high"})");
-  CHECK((*high.echo)["reasoning"]["effort"] == "high");
+  CHECK(echo(high)["reasoning"]["effort"] == "high");
   CHECK(
       refusal_with(R"("reasoning": {"effort": "some"})") == "reasoning.effort");
   CHECK(
@@ -218,8 +223,8 @@ TEST_CASE("response request: effort says whether the model thinks") {
 }
 
 TEST_CASE("response request: metadata come back and have bounds") {
-  CHECK((*with(R"("metadata": {"a": "b"})").echo)["metadata"]["a"] == "b");
-  CHECK((*with(R"("metadata": null)").echo)["metadata"] == Json::object());
+  CHECK(echo(with(R"("metadata": {"a": "b"})"))["metadata"]["a"] == "b");
+  CHECK(echo(with(R"("metadata": null)"))["metadata"] == Json::object());
   CHECK(refusal_with(R"("metadata": {"a": 1})") == "metadata.a");
   CHECK(refusal_with(R"("metadata": {"a": null})") == "metadata.a");
   CHECK(
@@ -267,10 +272,34 @@ TEST_CASE("response request: harmless fields are accepted") {
       R"("user": "u", "safety_identifier": "s", "prompt_cache_key": "k",
          "prompt_cache_retention": "24h", "prompt_cache_options": {},
          "service_tier": "flex", "client_metadata": {}, "access_programs": [])");
-  CHECK((*request.echo)["user"] == "u");
-  CHECK((*request.echo)["safety_identifier"] == "s");
-  CHECK((*request.echo)["service_tier"] == "default");
-  CHECK_FALSE(with(R"("store": true)").echo->contains("user"));
+  CHECK(echo(request)["user"] == "u");
+  CHECK(echo(request)["safety_identifier"] == "s");
+  CHECK(echo(request)["service_tier"] == "default");
+  CHECK_FALSE(echo(with(R"("store": true)")).contains("user"));
+}
+
+TEST_CASE("response request: an answer that is begun is refused") {
+  const std::string begun =
+      R"({"type": "message", "id": "msg_7", "role": "assistant",
+          "content": "{"})";
+  const std::string question = R"({"role": "user", "content": "Hi"})";
+  const std::string call = R"({"type": "function_call", "call_id": "c",
+      "name": "f", "arguments": "{}"})";
+  CHECK(refusal(R"({"input": [)" + question + "," + begun + "]}") == "input");
+  CHECK(refusal(R"({"input": [)" + question + "," + call + "]}") == "input");
+  CHECK(refusal(R"({"input": [)" + begun + "," + question + "]}") == "(none)");
+  // What is gone on from ends with an answer that is not begun here.
+  ResponseStore store(10, 1u << 20);
+  const auto item = std::make_shared<const StoredItem>(StoredItem{
+      "msg_7",
+      R"({"id":"msg_7","type":"message","role":"assistant",)"
+      R"("content":[{"type":"output_text","text":"4"}]})"});
+  store.put({"resp_1", "{}", {}, {item}});
+  CHECK(refusal(R"({"previous_response_id": "resp_1"})", store) == "(none)");
+  CHECK(
+      refusal(
+          R"({"previous_response_id": "resp_1", "input": [)" + begun + "]}",
+          store) == "input");
 }
 
 TEST_CASE("response request: it goes on where an earlier response ended") {
@@ -296,13 +325,14 @@ TEST_CASE("response request: it goes on where an earlier response ended") {
   REQUIRE(next.input.size() == 3);
   CHECK(next.input[0] == question); // no copies
   CHECK(next.input[1] == answer);
-  CHECK((*next.echo)["previous_response_id"] == "resp_1");
+  CHECK(echo(next)["previous_response_id"] == "resp_1");
 
   const ResponseRequest reference = read(
       R"({"input": [{"role": "user", "content": "2+2?"},
-                    {"type": "item_reference", "id": "msg_2"}]})",
+                    {"type": "item_reference", "id": "msg_2"},
+                    {"role": "user", "content": "Sure?"}]})",
       store);
-  CHECK(words(reference) == "user:2+2? assistant:4");
+  CHECK(words(reference) == "user:2+2? assistant:4 user:Sure?");
   CHECK(reference.input[1] == answer);
 
   CHECK(
@@ -345,6 +375,7 @@ TEST_CASE("responses request: a few bytes stand for no more than a body") {
     for (int i = 0; i < count; ++i) {
       input.push_back({{"type", "item_reference"}, {"id", "msg_1"}});
     }
+    input.push_back({{"role", "user"}, {"content", "Go on"}});
     return Json{{"input", input}};
   };
   Json body = repeated(2);
@@ -366,6 +397,7 @@ TEST_CASE("responses request: arguments of all calls keep to a body's limit") {
            {"name", "f"},
            {"arguments", R"({"a": [1, 2, 3]})"}});
     }
+    input.push_back({{"role", "user"}, {"content", "Go on"}});
     return Json{{"input", input}}.dump();
   };
   CHECK(refusal(calls(2), no_store(), limits) == "(none)");
