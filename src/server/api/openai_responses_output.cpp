@@ -94,7 +94,7 @@ struct OpenItem {
 } // namespace
 
 struct ResponseWriter::State {
-  const std::shared_ptr<const Json> echo;
+  const std::shared_ptr<const std::string> echo;
   const std::map<std::string, NamespacedName> namespaced;
   const OnEvent on_event;
 
@@ -130,7 +130,7 @@ struct ResponseWriter::State {
   }
 
   Json response(const char* status) const {
-    Json result = *echo;
+    Json result = Json::parse(*echo);
     if (!model.empty()) {
       result["model"] = model;
     }

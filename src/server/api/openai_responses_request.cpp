@@ -421,7 +421,7 @@ ResponseRequest read_response_request(
   body.done();
 
   job.prompt = std::move(conversation);
-  request.echo = std::make_shared<const Json>(std::move(echo));
+  request.echo = std::make_shared<const std::string>(echo.dump());
   return request;
 }
 

@@ -28,8 +28,9 @@ struct ResponseRequest {
   bool stream = false;
   bool store = true;
   // What the Response object says of the request: all of it but output,
-  // status and what comes of these.
-  std::shared_ptr<const nlohmann::ordered_json> echo;
+  // status and what comes of these. As text, which takes no more than the
+  // request did.
+  std::shared_ptr<const std::string> echo;
   std::vector<ItemPtr> input; // all of it, that of earlier responses included
   std::map<std::string, NamespacedName> namespaced; // ResponseTools's
 };

@@ -51,7 +51,7 @@ const Conversation& conversation(const ResponseRequest& request) {
 }
 
 Json echo(const ResponseRequest& request) {
-  return *request.echo;
+  return Json::parse(*request.echo);
 }
 
 std::string words(const ResponseRequest& request) {
@@ -300,6 +300,19 @@ TEST_CASE("response request: an answer that is begun is refused") {
       refusal(
           R"({"previous_response_id": "resp_1", "input": [)" + begun + "]}",
           store) == "input");
+}
+
+TEST_CASE("response request: what is sent back takes as much as it was sent") {
+  std::string numbers = "1";
+  for (int i = 0; i < 10'000; ++i) {
+    numbers += ",1";
+  }
+  const std::string body = R"({"input": "Hi", "tools": [{"type": "function",
+      "name": "f", "parameters": {"enum": [)" +
+      numbers + "]}}]}";
+  const ResponseRequest request = read(body);
+  CHECK(request.echo->size() < body.size() + 1000);
+  CHECK(echo(request)["tools"][0]["parameters"]["enum"].size() == 10'001);
 }
 
 TEST_CASE("response request: it goes on where an earlier response ended") {

@@ -52,7 +52,7 @@ struct Answer {
   }
 
   std::string id() const {
-    return request.echo->at("id");
+    return Json::parse(*request.echo).at("id");
   }
 
   // Types of events and comments, without "response.".
@@ -227,7 +227,7 @@ TEST_CASE("responses: a conversation goes on by the last response's id") {
   sink->on_choice_end(0, {});
   sink->on_end({10, 0, 1, 0}, {});
 
-  const std::string id = next.echo->at("id");
+  const std::string id = Json::parse(*next.echo).at("id");
   first.store->erase(first.id()); // the second holds what it needs of it
   const ResponseRequest third = read_response_request(
       Json{{"previous_response_id", id}, {"input", "And?"}}, {}, *first.store);
