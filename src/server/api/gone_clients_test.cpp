@@ -43,6 +43,7 @@ const Question kQuestions[] = {
      "/apply-template",
      R"({"model": "other", "messages": [{"role": "user", "content": "Hi"}]})"},
     {own_routes, "/v1/models/switch", R"({"model": "other"})"},
+    {own_routes, "/hints", R"({"model": "other", "prompt": "Hi"})"},
     {anthropic_routes,
      "/v1/messages/count_tokens",
      R"({"model": "other", "messages": [{"role": "user", "content": "Hi"}]})"},

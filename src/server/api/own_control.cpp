@@ -7,6 +7,7 @@
 #include "server/api/openai_chat.h"
 #include "server/api/own_objects.h"
 #include "server/api/own_routes.h"
+#include "server/api/start_answer.h"
 #include "server/fields.h"
 
 namespace mlx_flash::server {
@@ -21,11 +22,12 @@ HttpResponse accepted(Json body) {
   return response;
 }
 
-// Answers as soon as the prompt is known to be good; what follows is nobody's.
+// Answers as soon as the prompt is known to be good; what follows is nobody's,
+// and nothing of the request is kept for it.
 class HintSink : public AnswerSink {
  public:
   explicit HintSink(std::shared_ptr<HttpExchange> exchange)
-      : exchange_(std::move(exchange)) {}
+      : exchange_(std::move(exchange)), id_(exchange_->request().id) {}
 
   void on_start(const JobStart& start) override {
     exchange_->send(accepted({
@@ -33,25 +35,22 @@ class HintSink : public AnswerSink {
         {"model", start.model},
         {"prompt_tokens", start.prompt_tokens},
     }));
-    started_ = true;
+    exchange_ = nullptr;
   }
   void on_part(size_t, AnswerPart) override {}
   void on_choice_end(size_t, const ChoiceEnd&) override {}
   void on_end(const Usage&, const Timings&) override {}
   void on_error(const ApiError& error) override {
-    if (started_) {
-      log::info(
-          "[request] {}: the hint was not used: {}",
-          exchange_->request().id,
-          error.what());
-    } else {
+    if (exchange_) {
       exchange_->send(error_response(Dialect::openai, error));
+    } else {
+      log::info("[request] {}: the hint was not used: {}", id_, error.what());
     }
   }
 
  private:
-  const std::shared_ptr<HttpExchange> exchange_;
-  bool started_ = false;
+  std::shared_ptr<HttpExchange> exchange_; // null after the answer
+  const std::string id_;
 };
 
 // A text, or a chat request.
@@ -83,9 +82,8 @@ void hint(
       read_hint(read_own_body(context, *exchange), context.options.limits);
   job.request_id = exchange->request().id;
   job.max_tokens = 1;
-  const double received = exchange->request().received;
-  context.generations.start(
-      std::move(job), received, std::make_shared<HintSink>(exchange));
+  start_answer(
+      context, exchange, std::move(job), std::make_shared<HintSink>(exchange));
 }
 
 void switch_model(

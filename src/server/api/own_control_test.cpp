@@ -52,6 +52,22 @@ TEST_CASE("own routes: a prompt that was announced has been read already") {
   CHECK(sink->usage->cached_tokens > 100);
 }
 
+TEST_CASE("own routes: an announcement that was answered keeps nothing") {
+  OwnRoutesServer server;
+  server.load();
+  server.scripted.hold_steps();
+  const auto exchange =
+      server.ask("POST", "/hints", Json{{"prompt", "Hello"}}.dump());
+  REQUIRE(server.loop.run_until([&] { return exchange->ended; }));
+  server.loop.run();
+  CHECK(server.generations.running() == 1);
+  exchange->disconnect = {}; // as what has ended forgets it
+  CHECK(exchange.use_count() == 1);
+  server.scripted.release_steps();
+  wait_until_idle(server);
+  CHECK(server.scripted.requests().size() == 1);
+}
+
 TEST_CASE("own routes: a conversation is announced as it will be sent") {
   OwnRoutesServer server;
   server.load();
