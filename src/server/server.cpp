@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -59,12 +60,36 @@ ServerOptions counted(ServerOptions options, Metrics& metrics) {
   return options;
 }
 
+std::vector<std::string> names_of(const ServedModel& model) {
+  std::vector<std::string> names = model.aliases;
+  names.push_back(model.name);
+  return names;
+}
+
+// Clients would reach only the first of them.
+void check_names(const std::vector<ServedModel>& models) {
+  std::map<std::string, size_t> owners;
+  for (size_t i = 0; i < models.size(); ++i) {
+    for (const std::string& name : names_of(models[i])) {
+      if (owners.emplace(name, i).first->second != i) {
+        fail(
+            ErrorCode::invalid_argument,
+            "[server] two models would be called '{}'; models are called as "
+            "their folders are: rename one of these or name it by a link, or "
+            "give another --alias",
+            name);
+      }
+    }
+  }
+}
+
 ServerOptions checked(ServerOptions options) {
   if (options.models.empty()) {
     fail(
         ErrorCode::invalid_argument,
         "[server] there is no model to serve; name one with --model");
   }
+  check_names(options.models);
   if (!options.open_engine) {
     fail(ErrorCode::internal, "[server] nothing is given to open engines with");
   }

@@ -90,6 +90,23 @@ TEST_CASE("server: options that cannot be honoured are refused at the start") {
   CHECK(error_of(without_model).find("--model") != std::string::npos);
 }
 
+TEST_CASE("server: it does not start with two models of one name") {
+  const auto same_folder = [](ServerOptions& options) {
+    options.models[1].name = options.models[0].name;
+  };
+  const std::string error = error_of(same_folder);
+  CHECK(error.find("'scripted'") != std::string::npos);
+  CHECK(error.find("rename") != std::string::npos);
+  const auto alias = [](ServerOptions& options) {
+    options.models[0].aliases = {options.models[1].name};
+  };
+  CHECK(error_of(alias).find("--alias") != std::string::npos);
+  const auto of_its_own = [](ServerOptions& options) {
+    options.models[0].aliases = {options.models[0].name};
+  };
+  CHECK(error_of(of_its_own).empty());
+}
+
 TEST_CASE("server: it answers while its model is loaded") {
   Fixture f;
   f.scripted.hold_loading();
