@@ -4,6 +4,7 @@
 
 #include "server/api/routes.h"
 #include "server/api/test_exchange.h"
+#include "server/http/unsent_bytes.h"
 #include "server/test_generations.h"
 
 using namespace mlx_flash;
@@ -96,4 +97,12 @@ TEST_CASE("held log-probabilities: what was expected counts once") {
   CHECK(exchange->held == 30); // that are still to come
   held.add(std::vector<TokenText>(5));
   CHECK(exchange->held == 50);
+}
+
+TEST_CASE(
+    "held log-probabilities: by default a long prompt has room for them") {
+  const UnsentBytes unsent{ServerLimits{}};
+  constexpr uint64_t kEach = (1 + 5) * HeldLogprobs::kAsText;
+  CHECK(unsent.has_room_for(8192 * kEach, 0));
+  CHECK(!unsent.has_room_for(16384 * kEach, 0));
 }
