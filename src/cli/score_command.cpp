@@ -118,8 +118,7 @@ int ScoreCommand::run() {
   const std::vector<TokenId> ids = read_ids(text.get());
   EngineOptions options = engine_.options(ids.size());
   options.text = std::move(text); // loaded once, for both
-  options.result_bytes =
-      ids.size() * top_.value_or(0) * sizeof(TokenLogprob);
+  options.result_bytes = ids.size() * top_.value_or(0) * sizeof(TokenLogprob);
   const auto engine = Engine::open(options);
   ScoreResult result;
   {

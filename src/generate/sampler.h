@@ -2,8 +2,8 @@
 // text or of where a generation ends (generate/stop_strings.h, the engine).
 //
 // The order is the one that SamplingOptions states, after tokens outside the
-// grammar's mask have been removed. Probabilities are kept as integers in units of
-// 2^-40 of the most probable token's, so sums are exact in any order, and a
+// grammar's mask have been removed. Probabilities are kept as integers in units
+// of 2^-40 of the most probable token's, so sums are exact in any order, and a
 // seed gives the same tokens on every platform for the same logits. A token
 // below one such unit, 1e-12, is never picked.
 //

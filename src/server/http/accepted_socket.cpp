@@ -3,15 +3,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 namespace mlx_flash::server {
 
 namespace {
-
-namespace asio = boost::asio;
-
-using asio::ip::tcp;
 
 #ifdef TCP_KEEPIDLE
 constexpr int kProbeAfter = TCP_KEEPIDLE;
@@ -19,33 +14,19 @@ constexpr int kProbeAfter = TCP_KEEPIDLE;
 constexpr int kProbeAfter = TCP_KEEPALIVE; // its name on macOS
 #endif
 
-// The system's own times are hours.
-void probe_when_silent(tcp::socket& socket) {
-  boost::system::error_code ignored;
-  socket.set_option(asio::socket_base::keep_alive(true), ignored);
-  const auto set = [&](int option, int value) {
-    ::setsockopt(
-        socket.native_handle(), IPPROTO_TCP, option, &value, sizeof(value));
-  };
-  set(kProbeAfter, 60); // seconds
-  set(TCP_KEEPINTVL, 15); // seconds
-  set(TCP_KEEPCNT, 4);
-}
-
 } // namespace
 
-tcp::socket adopt(asio::io_context& io, const Accepted& accepted) {
-  tcp::socket socket(io);
-  boost::system::error_code error;
-  socket.assign(
-      accepted.ipv6 ? tcp::v6() : tcp::v4(), accepted.descriptor, error);
-  if (error) {
-    ::close(accepted.descriptor);
-    throw boost::system::system_error(error);
-  }
-  socket.set_option(tcp::no_delay(true), error);
-  probe_when_silent(socket);
-  return socket;
+// Without any of these it works as well, as long as all goes well.
+void set_up_socket(int descriptor) {
+  const auto set = [&](int level, int option, int value) {
+    ::setsockopt(descriptor, level, option, &value, sizeof(value));
+  };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  // The system's own times are hours.
+  set(IPPROTO_TCP, kProbeAfter, 60); // seconds
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 15); // seconds
+  set(IPPROTO_TCP, TCP_KEEPCNT, 4);
 }
 
 } // namespace mlx_flash::server

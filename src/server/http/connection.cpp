@@ -1,6 +1,7 @@
 #include "server/http/connection.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -50,6 +51,20 @@ Clock::time_point at(double seconds) {
 
 Clock::time_point after(double seconds) {
   return at(now_seconds() + seconds);
+}
+
+// Owns the descriptor, also if it throws.
+tcp::socket adopt(asio::io_context& io, const Accepted& accepted) {
+  tcp::socket socket(io);
+  boost::system::error_code error;
+  socket.assign(
+      accepted.ipv6 ? tcp::v6() : tcp::v4(), accepted.descriptor, error);
+  if (error) {
+    ::close(accepted.descriptor);
+    throw boost::system::system_error(error);
+  }
+  set_up_socket(accepted.descriptor);
+  return socket;
 }
 
 // Three coroutines: one reads all the time, so that it sees when the client
