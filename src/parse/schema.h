@@ -1,8 +1,10 @@
 // JSON schemas of requests, before anything is made of them.
 //
-// Thread rule: a pure function.
+// Thread rule: pure functions.
 #pragma once
 
+#include <set>
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json_fwd.hpp>
@@ -16,5 +18,14 @@ inline constexpr int kMostSchemaDepth = 100;
 nlohmann::ordered_json parse_schema(
     std::string_view text,
     std::string_view what);
+
+// The first keyword that is neither one of these nor one that rules out no
+// value, such as "title"; empty if there is none.
+std::string other_keyword(
+    const nlohmann::ordered_json& schema,
+    const std::set<std::string>& known);
+
+// Whatever bytes its texts have.
+std::string print(const nlohmann::ordered_json& json);
 
 } // namespace mlx_flash::parse
