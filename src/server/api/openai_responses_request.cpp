@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "server/api/openai_fields.h"
+#include "server/api/openai_responses_input.h"
 #include "server/api/openai_responses_items.h"
-#include "server/api/openai_responses_messages.h"
 #include "server/api_error.h"
 #include "server/fields.h"
 #include "server/schema_text.h"
@@ -55,117 +55,6 @@ read_previous(Fields& body, ResponseStore& store, Json& echo) {
   items.insert(items.end(), previous->output.begin(), previous->output.end());
   return items;
 }
-
-class InputReader {
- public:
-  InputReader(
-      const ServerLimits& limits,
-      ResponseStore& store,
-      std::vector<ItemPtr> items)
-      : limits_(limits),
-        store_(store),
-        texts_(json_limits(limits)),
-        items_(std::move(items)),
-        previous_(items_.size()) {}
-
-  // `instructions` are the request's own; those of earlier ones are past.
-  void read(Fields& body, const std::optional<std::string>& instructions) {
-    if (instructions && !instructions->empty()) {
-      messages_.add_instructions(*instructions);
-    }
-    for (const ItemPtr& item : items_) {
-      add_stored(*item, "previous_response_id");
-    }
-    const Json* input = body.value("input");
-    if (input && input->is_string()) {
-      add(user_message_item(input->get<std::string>()), "input");
-    } else if (input) {
-      if (!input->is_array()) {
-        body.reject("input", "must be a string or an array of items");
-      }
-      read_items(*body.array("input", limits_.messages), body.path("input"));
-    }
-    if (items_.size() > limits_.messages) {
-      body.reject(
-          "input",
-          fmt::format(
-              "must have at most {} items, those of previous_response_id "
-              "included",
-              limits_.messages));
-    }
-  }
-
-  // The request brings items, beside those of previous_response_id.
-  bool has_own() const {
-    return items_.size() > previous_;
-  }
-  std::vector<ItemPtr> take_items() {
-    return std::move(items_);
-  }
-  std::vector<ChatMessage> take_messages(const Fields& body) {
-    auto messages = messages_.take();
-    if (messages.empty()) {
-      body.reject("input", "is missing");
-    }
-    return messages;
-  }
-
- private:
-  void read_items(const Json& input, const std::string& field) {
-    for (size_t i = 0; i < input.size(); ++i) {
-      const std::string name = fmt::format("{}[{}]", field, i);
-      if (const auto id = referenced_item(input[i], name)) {
-        add_referenced(*id, name);
-      } else {
-        add(read_response_item(input[i], name, texts_), name);
-      }
-    }
-  }
-
-  void add_referenced(const std::string& id, const std::string& name) {
-    const ItemPtr item = store_.find_item(id);
-    if (!item) {
-      throw invalid_field(
-          name + ".id",
-          fmt::format(
-              "{}.id '{}' is of no response that is here (any more): send the "
-              "item itself",
-              name,
-              id));
-    }
-    add_stored(*item, name);
-    items_.push_back(item);
-  }
-
-  // A few bytes of a request can stand for many, and again and again.
-  void add_stored(const StoredItem& item, const std::string& name) {
-    stored_bytes_ += item.json.size();
-    if (stored_bytes_ > limits_.body_bytes) {
-      throw invalid_field(
-          name,
-          fmt::format(
-              "{} stands for items of more than {} bytes, with those before "
-              "it; send fewer, or start the server with a larger "
-              "--max-body-bytes",
-              name,
-              limits_.body_bytes));
-    }
-    messages_.add(Json::parse(item.json), name);
-  }
-
-  void add(const Json& item, const std::string& name) {
-    messages_.add(item, name);
-    items_.push_back(make_stored_item(item));
-  }
-
-  const ServerLimits& limits_;
-  ResponseStore& store_;
-  JsonTexts texts_;
-  std::vector<ItemPtr> items_;
-  const size_t previous_; // of these
-  uint64_t stored_bytes_ = 0; // of items that the request does not bring
-  ResponseMessages messages_;
-};
 
 // {"type", "name", "schema", "strict", "description"}. The schema is kept to
 // whether it is strict or not, as in chats.
@@ -389,13 +278,13 @@ ResponseRequest read_response_request(
   Conversation conversation;
   const auto instructions = body.text("instructions");
   echo["instructions"] = value_or_null(instructions);
-  InputReader input(limits, store, read_previous(body, store, echo));
-  input.read(body, instructions);
-  conversation.messages = input.take_messages(body);
-  if (input.has_own()) { // what is gone on from may end with an answer
+  ResponseInput input = read_response_input(
+      body, limits, store, instructions, read_previous(body, store, echo));
+  conversation.messages = std::move(input.messages);
+  if (input.has_new) { // what is gone on from may end with an answer
     check_last_role(conversation, "input");
   }
-  request.input = input.take_items();
+  request.input = std::move(input.items);
 
   ResponseTools tools = read_response_tools(body, limits, echo);
   job.tool_choice = read_response_tool_choice(body, tools, echo);
