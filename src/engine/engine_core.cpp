@@ -272,7 +272,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
       text_->tokenizer(),
       static_cast<size_t>(shape_.vocab),
       defaults_.eos_tokens,
-      options.grammars,
+      plan_.constrained_answers,
       options.grammar_cost);
   memory_watch_.include(text_->load_peak_bytes());
   release_free_memory();

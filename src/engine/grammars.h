@@ -1,5 +1,6 @@
 // Matchers of constrained answers. Their memory is planned for so many at once
-// (planner.h), and each of them has a limit.
+// (planner.h) and limited to that: each has its own, which usual schemas do
+// with, and the rest is for those that need more.
 //
 // Thread rule: any thread.
 #pragma once
@@ -16,13 +17,13 @@ namespace mlx_flash {
 
 class Grammars {
  public:
-  // `tokenizer` may be null and must outlive it. Without `has_room` there is
-  // no memory for them.
+  // `tokenizer` may be null and must outlive it. `matchers` is for how many
+  // there is memory; perhaps for none.
   Grammars(
       const Tokenizer* tokenizer,
       size_t vocab,
       std::vector<TokenId> end_tokens,
-      bool has_room,
+      size_t matchers,
       uint64_t compile_cost);
 
   // Throws Error(invalid_argument | unsupported), with what is wrong with the
@@ -39,7 +40,7 @@ class Grammars {
   const Tokenizer* const tokenizer_;
   const size_t vocab_;
   const std::vector<TokenId> end_tokens_;
-  const bool has_room_;
+  const size_t matchers_;
   const uint64_t compile_cost_;
   std::mutex mutex_;
   std::unique_ptr<Grammar> grammar_; // made when first asked for

@@ -17,9 +17,11 @@
 
 namespace mlx_flash {
 
-// States of a constrained answer's matcher at most, and so its memory.
+// Of a constrained answer's matcher: states at most, and memory on average,
+// of which so much is its own.
 inline constexpr size_t kMatcherStates = 2000;
-inline constexpr uint64_t kMatcherBytes = 2u << 20;
+inline constexpr uint64_t kMatcherBytes = 4u << 20;
+inline constexpr uint64_t kOwnMatcherBytes = kMatcherBytes / 8;
 
 // Rows whose logits are computed at once.
 inline constexpr int kLogitRows = 8;

@@ -245,6 +245,26 @@ TEST_CASE("session: more constrained answers than have room wait") {
   CHECK(engine->stats().mixed_steps == 0);
 }
 
+TEST_CASE(
+    "session: a constraint that the budget has no memory for is refused") {
+  std::string properties;
+  for (int i = 0; i < 1600; ++i) {
+    properties += fmt::format(
+        R"({}"p{}":{{"type":["string","object"]}})", i > 0 ? "," : "", i);
+  }
+  const Constraint large{
+      Constraint::Kind::json_schema,
+      fmt::format(R"({{"type":"object","properties":{{{}}}}})", properties)};
+  EngineOptions options = demo();
+  options.grammars = true;
+  options.context_tokens = 1024;
+  CHECK_NOTHROW(Engine::open(options)->check(large));
+  options.memory = "40MB";
+  const auto engine = Engine::open(options);
+  CHECK_THROWS_AS(engine->check(large), Error);
+  CHECK_NOTHROW(engine->check({Constraint::Kind::regex, "[a-z]{9}"}));
+}
+
 TEST_CASE("session: a constraint that costs too much is refused") {
   EngineOptions options = demo();
   options.grammars = true;

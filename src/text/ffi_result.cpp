@@ -14,6 +14,8 @@ ErrorCode error_code(int32_t kind) {
       return ErrorCode::invalid_argument;
     case TF_UNSUPPORTED:
       return ErrorCode::unsupported;
+    case TF_NO_MEMORY:
+      return ErrorCode::out_of_budget;
     default:
       return ErrorCode::bad_model;
   }

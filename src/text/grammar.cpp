@@ -34,12 +34,25 @@ Grammar::Grammar(
       eos,
       limits.compile_cost,
       limits.lexer_states,
+      limits.matcher_bytes,
+      limits.shared_bytes,
       call.error());
   call.check("grammar");
   handle_ = std::shared_ptr<TfGrammar>(handle, &tf_grammar_free);
 }
 
 Grammar::~Grammar() = default;
+
+void Grammar::check(GrammarKind kind, std::string_view source) const {
+  FfiCall call;
+  tf_grammar_check(
+      handle_.get(),
+      kind_name(kind),
+      source.data(),
+      source.size(),
+      call.error());
+  call.check("grammar");
+}
 
 GrammarMatcher::GrammarMatcher(
     const Grammar& grammar,

@@ -19,10 +19,14 @@ namespace mlx_flash {
 
 enum class GrammarKind { json_schema, regex, lark };
 
-// What one matcher may cost, so that a hostile grammar ends soon.
+// What matchers may cost, so that a hostile grammar ends soon.
 struct GrammarLimits {
   uint64_t compile_cost = 1'000'000; // steps; 50,000 take about a millisecond
   size_t lexer_states = 2000; // about a kilobyte each
+  // How much each may hold, and beyond that all of a Grammar's together: there
+  // is all that each lexeme of an ambiguous text may be a part of.
+  size_t matcher_bytes = 512u << 10;
+  size_t shared_bytes = 64u << 20;
 };
 
 // The token trie of one tokenizer: about half a second for 150,000 tokens, so
@@ -40,6 +44,10 @@ class Grammar {
   Grammar(const Grammar&) = delete;
   Grammar& operator=(const Grammar&) = delete;
 
+  // Throws as GrammarMatcher's constructor does, but for what other matchers
+  // hold now.
+  void check(GrammarKind kind, std::string_view source) const;
+
   size_t vocab_size() const {
     return vocab_size_;
   }
@@ -52,7 +60,9 @@ class Grammar {
 
 class GrammarMatcher {
  public:
-  // Throws Error(invalid_argument) with the reason for a bad grammar.
+  // Throws Error(invalid_argument) with the reason for a bad grammar, or one
+  // that there never is memory for, and Error(out_of_budget) for one that there
+  // is none for now.
   GrammarMatcher(
       const Grammar& grammar,
       GrammarKind kind,
@@ -63,7 +73,8 @@ class GrammarMatcher {
   // Sets bit i of `mask` (32 per word, low first; (vocab_size + 31) / 32
   // words) for every token allowed next and clears the others. Returns how
   // many are allowed. Throws Error(invalid_argument) where the text so far
-  // needs more states than there may be.
+  // needs more states or memory than there may be, and Error(out_of_budget)
+  // where it needs memory that other matchers have.
   size_t allowed(std::span<uint32_t> mask);
   // Takes `token`, which was allowed. True when the text is complete.
   bool commit(TokenId token);

@@ -1,6 +1,10 @@
 #include "text/grammar.h"
 
+#include <optional>
+#include <string>
+
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -295,6 +299,79 @@ TEST_CASE("grammar: few patterns of properties are compared with each other") {
   CHECK_THROWS_AS(
       matcher(GrammarKind::lark, "start: %json {} | %json " + schema(9)),
       Error);
+}
+
+// Each "q" may be any of 500 rules.
+std::string ambiguous_grammar() {
+  std::string start = "start: (";
+  std::string rules;
+  for (int i = 0; i < 500; ++i) {
+    start += fmt::format("{}r{}", i > 0 ? "|" : "", i);
+    rules += fmt::format("r{}: \"q\"\n", i);
+  }
+  return start + ")*\n" + rules;
+}
+
+// How many times "q" is taken before that fails as it should.
+int count_taken(GrammarMatcher& matcher, int most, ErrorCode expected) {
+  const TokenId q = *test_tokenizer("demo").find("q");
+  for (int i = 0; i < most; ++i) {
+    try {
+      matcher.commit(q);
+    } catch (const Error& error) {
+      CHECK(error.code() == expected);
+      return i;
+    }
+  }
+  return most;
+}
+
+TEST_CASE("grammar: matchers hold no more memory than there is for all") {
+  const Tokenizer& tokenizer = test_tokenizer("demo");
+  GrammarLimits limits;
+  limits.matcher_bytes = 300'000;
+  limits.shared_bytes = 1'200'000;
+  const Grammar grammar(
+      tokenizer, tokenizer.vocab_size(), end_of_text(tokenizer), limits);
+  const std::string source = ambiguous_grammar();
+  const auto make = [&] {
+    return GrammarMatcher(grammar, GrammarKind::lark, source);
+  };
+
+  // It holds some 8 KB more with each of them.
+  constexpr int kMany = 400;
+  constexpr auto kTooMuch = ErrorCode::invalid_argument;
+  constexpr auto kNotNow = ErrorCode::out_of_budget;
+  std::optional first(make());
+  const int alone = count_taken(*first, kMany, kTooMuch);
+  CHECK(alone > 20);
+  CHECK(alone < 200);
+
+  // What is shared is gone, so the next one has but its own,
+  GrammarMatcher second = make();
+  CHECK(count_taken(second, kMany, kNotNow) < alone / 2);
+  // which is enough for a usual one.
+  GrammarMatcher usual(grammar, GrammarKind::regex, "[a-z]{1,9}");
+  CHECK(count_taken(usual, 9, kNotNow) == 9);
+
+  // Memory that one leaves is there for others.
+  first.reset();
+  GrammarMatcher third = make();
+  CHECK(count_taken(third, kMany, kTooMuch) > alone / 2);
+}
+
+TEST_CASE("grammar: one that no memory is enough for is refused at once") {
+  const Tokenizer& tokenizer = test_tokenizer("demo");
+  GrammarLimits limits;
+  limits.matcher_bytes = 100'000;
+  limits.shared_bytes = 100'000;
+  const Grammar grammar(
+      tokenizer, tokenizer.vocab_size(), end_of_text(tokenizer), limits);
+  const std::string large = ambiguous_grammar();
+  CHECK_THROWS_AS(grammar.check(GrammarKind::lark, large), Error);
+  CHECK_THROWS_AS(GrammarMatcher(grammar, GrammarKind::lark, large), Error);
+  CHECK_NOTHROW(grammar.check(GrammarKind::regex, "[a-z]{1,9}"));
+  CHECK_NOTHROW(demo_grammar().check(GrammarKind::lark, large));
 }
 
 TEST_CASE("grammar: byte tokens spell what no piece has") {

@@ -27,6 +27,7 @@ enum TfErrorKind {
   TF_INVALID_ARGUMENT = 1, // what the caller passed: text, id, context, grammar
   TF_BAD_MODEL = 2, // a tokenizer.json or a template
   TF_UNSUPPORTED = 3, // well formed, but not something this library can do
+  TF_NO_MEMORY = 4, // less is left of what was given than this needs
 };
 
 typedef struct {
@@ -98,16 +99,27 @@ TfBytes tf_template_render(
 // `vocab_size` is the model's, at least the tokenizer's. A matcher keeps what
 // it needs of its grammar. Compiling one takes at most `compile_cost` steps
 // (50,000 are about a millisecond), and its lexer has at most `lexer_states`
-// states (about a kilobyte each).
+// states (about a kilobyte each). Each matcher may hold `matcher_bytes`, and
+// beyond that all of them together `shared_bytes`: the one that needs more
+// fails.
 TfGrammar* tf_grammar_new(
     const TfTokenizer*,
     size_t vocab_size,
     uint32_t eos,
     uint64_t compile_cost,
     size_t lexer_states,
+    size_t matcher_bytes,
+    size_t shared_bytes,
     TfError*);
 void tf_grammar_free(TfGrammar*);
-// `kind` is "json_schema", "regex" or "lark", ended by a 0.
+// `kind` is "json_schema", "regex" or "lark", ended by a 0. Fails if there never
+// is a matcher, whatever others hold now.
+void tf_grammar_check(
+    const TfGrammar*,
+    const char* kind,
+    const char* source,
+    size_t length,
+    TfError*);
 TfMatcher* tf_matcher_new(
     const TfGrammar*,
     const char* kind,

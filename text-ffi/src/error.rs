@@ -9,6 +9,7 @@ pub enum Kind {
     InvalidArgument = 1,
     BadModel = 2,
     Unsupported = 3,
+    NoMemory = 4,
 }
 
 #[derive(Debug)]
@@ -30,6 +31,10 @@ impl Error {
 
     pub fn unsupported(message: impl Display) -> Self {
         Self::new(Kind::Unsupported, message)
+    }
+
+    pub fn no_memory(message: impl Display) -> Self {
+        Self::new(Kind::NoMemory, message)
     }
 
     fn new(kind: Kind, message: impl Display) -> Self {

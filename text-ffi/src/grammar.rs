@@ -1,27 +1,34 @@
-//! Constrained decoding by llguidance: which tokens may come next.
+//! Constrained decoding by llguidance: from a grammar to what may come next.
 
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
-use llguidance::{Matcher, ParserFactory};
+use llguidance::ParserFactory;
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
+use crate::counting_allocator::held_bytes;
 use crate::error::{Error, Result};
 use crate::grammar_source;
+use crate::matcher::{Matcher, Memory};
 use crate::own_thread::on_own_thread;
 use crate::tokenizer::Tokenizer;
 
-/// What one matcher may cost.
+/// What matchers may cost.
 pub struct Limits {
     /// Steps of compiling; 50,000 take about a millisecond.
     pub compile_cost: u64,
     /// States of its lexer, about a kilobyte each.
     pub lexer_states: usize,
+    /// Bytes that each may hold.
+    pub matcher_bytes: usize,
+    /// Bytes that all of them together may hold beyond that.
+    pub shared_bytes: usize,
 }
 
 /// The trie of a tokenizer, from which matchers are made.
 pub struct Grammar {
     factory: ParserFactory,
+    memory: Arc<Memory>,
 }
 
 impl Grammar {
@@ -46,41 +53,37 @@ impl Grammar {
         all.initial_lexer_fuel = limits.compile_cost;
         all.max_grammar_size = (limits.compile_cost / 2) as usize;
         all.max_lexer_states = limits.lexer_states;
-        Ok(Self { factory })
+        Ok(Self {
+            factory,
+            memory: Arc::new(Memory::new(limits.matcher_bytes, limits.shared_bytes)),
+        })
     }
 
     /// `kind` is "json_schema", "regex" or "lark".
     pub fn matcher(&self, kind: &str, source: &str) -> Result<Matcher> {
         on_own_thread("grammar", || {
-            grammar_source::check(kind, source)?;
-            let grammar = TopLevelGrammar::from_tagged_str(kind, source)
-                .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
-            let matcher = Matcher::new(self.factory.create_parser(grammar));
-            match matcher.get_error() {
-                Some(error) => Err(Error::invalid_argument(error)),
-                None => Ok(matcher),
-            }
+            Matcher::new(&self.memory, || self.compile(kind, source))
         })
     }
-}
 
-/// Fills `mask`, one bit per id, and returns how many tokens are allowed.
-pub fn allowed(matcher: &mut Matcher, mask: &mut [u32]) -> Result<usize> {
-    let set = matcher
-        .compute_mask_or_eos()
-        .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
-    // The set has spare bits at its end, which are zero.
-    mask.fill(0);
-    for (word, bits) in mask.iter_mut().zip(set.as_slice()) {
-        *word = *bits;
+    /// Fails if there never is a matcher, whatever others hold now.
+    pub fn check(&self, kind: &str, source: &str) -> Result<()> {
+        on_own_thread("grammar", || {
+            let before = held_bytes();
+            let _matcher = self.compile(kind, source)?;
+            self.memory
+                .require_room(usize::try_from(held_bytes() - before).unwrap_or(0))
+        })
     }
-    Ok(set.num_set())
-}
 
-/// Takes a token and returns whether the text is complete.
-pub fn commit(matcher: &mut Matcher, token: u32) -> Result<bool> {
-    matcher
-        .consume_token(token)
-        .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
-    Ok(matcher.is_stopped())
+    fn compile(&self, kind: &str, source: &str) -> Result<llguidance::Matcher> {
+        grammar_source::check(kind, source)?;
+        let grammar = TopLevelGrammar::from_tagged_str(kind, source)
+            .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
+        let matcher = llguidance::Matcher::new(self.factory.create_parser(grammar));
+        match matcher.get_error() {
+            Some(error) => Err(Error::invalid_argument(error)),
+            None => Ok(matcher),
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod error;
 mod ffi;
 mod grammar;
 mod grammar_source;
+mod matcher;
 mod own_thread;
 mod template;
 mod tokenizer;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use error::{Error, Kind};
 use ffi::{guard, slice, text, Buffer, FfiError};
 use grammar::{Grammar, Limits};
-use llguidance::Matcher;
+use matcher::Matcher;
 use template::ChatTemplate;
 use tokenizer::{DecodeStream, Tokenizer};
 
@@ -259,12 +260,16 @@ pub unsafe extern "C" fn tf_grammar_new(
     eos: u32,
     compile_cost: u64,
     lexer_states: usize,
+    matcher_bytes: usize,
+    shared_bytes: usize,
     error: *mut FfiError,
 ) -> *mut TfGrammar {
     guard(error, Kind::Unsupported, std::ptr::null_mut(), || {
         let limits = Limits {
             compile_cost,
             lexer_states,
+            matcher_bytes,
+            shared_bytes,
         };
         let grammar = Grammar::new(&(*tokenizer).tokenizer, vocab_size, eos, limits)?;
         Ok(boxed(TfGrammar { grammar }))
@@ -274,6 +279,20 @@ pub unsafe extern "C" fn tf_grammar_new(
 #[no_mangle]
 pub unsafe extern "C" fn tf_grammar_free(grammar: *mut TfGrammar) {
     release(grammar)
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tf_grammar_check(
+    grammar: *const TfGrammar,
+    kind: *const c_char,
+    source: *const c_char,
+    length: usize,
+    error: *mut FfiError,
+) {
+    guard(error, Kind::InvalidArgument, (), || {
+        let kind = CStr::from_ptr(kind).to_str().unwrap_or_default();
+        (*grammar).grammar.check(kind, text(source, length)?)
+    })
 }
 
 #[no_mangle]
@@ -308,7 +327,7 @@ pub unsafe extern "C" fn tf_matcher_allowed(
             0 => &mut [][..],
             _ => std::slice::from_raw_parts_mut(mask, words),
         };
-        grammar::allowed(&mut (*matcher).matcher, mask)
+        (*matcher).matcher.allowed(mask)
     })
 }
 
@@ -319,6 +338,6 @@ pub unsafe extern "C" fn tf_matcher_commit(
     error: *mut FfiError,
 ) -> bool {
     guard(error, Kind::InvalidArgument, false, || {
-        grammar::commit(&mut (*matcher).matcher, token)
+        (*matcher).matcher.commit(token)
     })
 }
