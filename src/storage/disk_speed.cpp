@@ -10,12 +10,15 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "platform/large_pages.h"
 
 namespace mlx_flash {
 
 namespace {
 
 constexpr uint64_t kPieceBytes = 1 << 20;
+// Of memory that any device reads straight into.
+constexpr uint64_t kAlignment = 4096;
 
 // What is read as one: an expert's sections, or a piece of a tensor.
 using Unit = std::span<const Section>;
@@ -69,12 +72,15 @@ class Stream {
     for (const Unit unit : units_) {
       largest = std::max(largest, memory_of(unit));
     }
+    largest = round_up(largest, kAlignment);
     const uint64_t count = std::max<uint64_t>(
         2, std::min<uint64_t>(units_.size(), div_up(bytes_in_flight, largest)));
+    memory_ = AlignedBuffer(count * largest);
+    prefer_large_pages(memory_.span()); // as slots are
+    // The first touch of fresh memory takes longer than a read into it.
+    std::memset(memory_.data(), 0, memory_.size());
     for (uint64_t i = 0; i < count; ++i) {
-      buffers_.emplace_back(largest);
-      // The first touch of fresh memory takes longer than a read into it.
-      std::memset(buffers_.back().data(), 0, largest);
+      buffers_.push_back(memory_.span().subspan(i * largest, largest));
     }
     missing_.resize(buffers_.size());
   }
@@ -121,8 +127,7 @@ class Stream {
       requests_.push_back(
           {.file = section.file,
            .offset = section.file_offset,
-           .dest = buffers_[index].span().subspan(
-               section.slot_offset, section.bytes),
+           .dest = buffers_[index].subspan(section.slot_offset, section.bytes),
            .tag = index,
            .room = section.block_bytes});
       speed_.bytes += section.bytes;
@@ -134,7 +139,8 @@ class Stream {
 
   Reader& reader_;
   const std::vector<Unit> units_;
-  std::vector<AlignedBuffer> buffers_;
+  AlignedBuffer memory_;
+  std::vector<std::span<std::byte>> buffers_; // in it
   std::vector<size_t> missing_; // reads of the unit in each buffer
   size_t next_ = 0;
   std::vector<ReadRequest> requests_;
