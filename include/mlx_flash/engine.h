@@ -121,7 +121,7 @@ class Engine {
 
   // Whether answers can be constrained so: throws Error(invalid_argument) with
   // what is wrong with the schema, expression or grammar, as starting one
-  // would.
+  // would whatever others do.
   virtual void check(const Constraint& constraint) const = 0;
 
   // An empty timeline. Throws Error(invalid_argument) when as many sessions are

@@ -247,6 +247,19 @@ uint64_t header_bytes(const Checkpoint& checkpoint) {
   return total;
 }
 
+std::optional<GrammarLimits> grammar_limits(
+    const Plan& plan,
+    uint64_t compile_cost) {
+  if (plan.constrained_answers == 0) {
+    return std::nullopt;
+  }
+  return GrammarLimits{
+      compile_cost,
+      kMatcherStates,
+      kMatcherBytes,
+      shared_matcher_bytes(plan.constrained_answers, plan.context_tokens)};
+}
+
 } // namespace
 
 EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
@@ -272,8 +285,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineSeams& seams)
       text_->tokenizer(),
       static_cast<size_t>(shape_.vocab),
       defaults_.eos_tokens,
-      plan_.constrained_answers,
-      options.grammar_cost);
+      grammar_limits(plan_, options.grammar_cost));
   memory_watch_.include(text_->load_peak_bytes());
   release_free_memory();
   if (!options.checksums.empty()) {

@@ -2,9 +2,9 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
-#include "engine/planner.h"
 #include "engine/tight_schema.h"
 
 namespace mlx_flash {
@@ -31,28 +31,17 @@ std::optional<GrammarSource> grammar_source(const Constraint& constraint) {
   return std::nullopt;
 }
 
-GrammarLimits limits(uint64_t compile_cost, size_t matchers) {
-  GrammarLimits limits;
-  limits.compile_cost = compile_cost;
-  limits.lexer_states = kMatcherStates;
-  limits.matcher_bytes = kOwnMatcherBytes;
-  limits.shared_bytes = matchers * (kMatcherBytes - kOwnMatcherBytes);
-  return limits;
-}
-
 } // namespace
 
 Grammars::Grammars(
     const Tokenizer* tokenizer,
     size_t vocab,
     std::vector<TokenId> end_tokens,
-    size_t matchers,
-    uint64_t compile_cost)
+    std::optional<GrammarLimits> limits)
     : tokenizer_(tokenizer),
       vocab_(vocab),
       end_tokens_(std::move(end_tokens)),
-      matchers_(matchers),
-      compile_cost_(compile_cost) {}
+      limits_(std::move(limits)) {}
 
 void Grammars::check(const Constraint& constraint) {
   if (const auto source = grammar_source(constraint)) {
@@ -75,7 +64,7 @@ const Grammar& Grammars::grammar() {
         "[grammar] constraints need text, and this model has no "
         "tokenizer.json");
   }
-  if (matchers_ == 0) {
+  if (!limits_) {
     fail(
         ErrorCode::invalid_argument,
         "[grammar] this engine was opened without room for schemas and "
@@ -90,7 +79,7 @@ const Grammar& Grammars::grammar() {
   std::lock_guard lock(mutex_);
   if (!grammar_) {
     grammar_ = std::make_unique<Grammar>(
-        *tokenizer_, vocab_, end_tokens_[0], limits(compile_cost_, matchers_));
+        *tokenizer_, vocab_, end_tokens_[0], *limits_);
   }
   return *grammar_;
 }

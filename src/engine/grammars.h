@@ -1,12 +1,11 @@
-// Matchers of constrained answers. Their memory is planned for so many at once
-// (planner.h) and limited to that: each has its own, which usual schemas do
-// with, and the rest is for those that need more.
+// Matchers of constrained answers, within limits that are planned (planner.h).
 //
 // Thread rule: any thread.
 #pragma once
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "mlx_flash/generation.h"
@@ -17,21 +16,21 @@ namespace mlx_flash {
 
 class Grammars {
  public:
-  // `tokenizer` may be null and must outlive it. `matchers` is for how many
-  // there is memory; perhaps for none.
+  // `tokenizer` may be null and must outlive it. Without `limits` there is no
+  // memory for them.
   Grammars(
       const Tokenizer* tokenizer,
       size_t vocab,
       std::vector<TokenId> end_tokens,
-      size_t matchers,
-      uint64_t compile_cost);
+      std::optional<GrammarLimits> limits);
 
   // Throws Error(invalid_argument | unsupported), with what is wrong with the
   // constraint, as matcher() would. The first time takes about half a second
   // for 150,000 tokens, which is not for the engine's thread.
   void check(const Constraint& constraint);
 
-  // Null for no constraint.
+  // Null for no constraint. Throws Error(out_of_budget), too, where others have
+  // the memory that it needs.
   std::unique_ptr<GrammarMatcher> matcher(const Constraint& constraint);
 
  private:
@@ -40,8 +39,7 @@ class Grammars {
   const Tokenizer* const tokenizer_;
   const size_t vocab_;
   const std::vector<TokenId> end_tokens_;
-  const size_t matchers_;
-  const uint64_t compile_cost_;
+  const std::optional<GrammarLimits> limits_;
   std::mutex mutex_;
   std::unique_ptr<Grammar> grammar_; // made when first asked for
 };

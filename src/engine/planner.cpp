@@ -34,9 +34,13 @@ constexpr uint64_t kLargestChunk = 512;
 
 // The tokens' trie was measured: 41 MB with a vocabulary of 151,936.
 uint64_t grammar_bytes(const PlanFacts& facts) {
-  return facts.grammars
-      ? planned_matchers(facts) * kMatcherBytes + 320ull * facts.shape.vocab
-      : 0;
+  if (!facts.grammars) {
+    return 0;
+  }
+  const uint64_t matchers = planned_matchers(facts);
+  return matchers * kMatcherBytes +
+      shared_matcher_bytes(matchers, facts.context_tokens) +
+      320ull * facts.shape.vocab;
 }
 
 uint64_t activations(const PlanFacts& facts, uint64_t chunk) {
@@ -113,10 +117,16 @@ uint64_t choose_slots(const PlanFacts& facts, uint64_t fixed) {
 
 } // namespace
 
+uint64_t shared_matcher_bytes(uint64_t matchers, uint64_t context_tokens) {
+  // A byte of a text takes up to 36, and a lexeme 180: JSON of usual words.
+  constexpr uint64_t kTokenBytes = 256;
+  return matchers * kMatcherBytes + context_tokens * kTokenBytes;
+}
+
 // Room for one at least, and for more in what budget leaves it.
 uint64_t planned_matchers(const PlanFacts& facts) {
   constexpr uint64_t kMost = 64;
-  const uint64_t share = facts.budget_bytes / 64 / kMatcherBytes;
+  const uint64_t share = facts.budget_bytes / 64 / (2 * kMatcherBytes);
   const uint64_t wanted = facts.parallel > 0 ? facts.parallel : kMost;
   return facts.grammars ? std::clamp<uint64_t>(share, 1, wanted) : 0;
 }

@@ -17,11 +17,10 @@
 
 namespace mlx_flash {
 
-// Of a constrained answer's matcher: states at most, and memory on average,
-// of which so much is its own.
+// States of a constrained answer's matcher at most, and memory that each has,
+// whatever others need.
 inline constexpr size_t kMatcherStates = 2000;
-inline constexpr uint64_t kMatcherBytes = 4u << 20;
-inline constexpr uint64_t kOwnMatcherBytes = kMatcherBytes / 8;
+inline constexpr uint64_t kMatcherBytes = 2u << 20;
 
 // Rows whose logits are computed at once.
 inline constexpr int kLogitRows = 8;
@@ -58,6 +57,10 @@ struct PlanFacts {
 Plan divide_budget(const PlanFacts& facts);
 
 uint64_t plan_bytes(const Plan& plan, Account account);
+
+// Memory for matchers that need more than their own: those of large grammars,
+// and of long texts, which are as long together as the context.
+uint64_t shared_matcher_bytes(uint64_t matchers, uint64_t context_tokens);
 
 // Answers that can be constrained at once.
 uint64_t planned_matchers(const PlanFacts& facts);

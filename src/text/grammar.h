@@ -25,7 +25,7 @@ struct GrammarLimits {
   size_t lexer_states = 2000; // about a kilobyte each
   // How much each may hold, and beyond that all of a Grammar's together: there
   // is all that each lexeme of an ambiguous text may be a part of.
-  size_t matcher_bytes = 512u << 10;
+  size_t matcher_bytes = 2u << 20;
   size_t shared_bytes = 64u << 20;
 };
 
@@ -76,7 +76,8 @@ class GrammarMatcher {
   // needs more states or memory than there may be, and Error(out_of_budget)
   // where it needs memory that other matchers have.
   size_t allowed(std::span<uint32_t> mask);
-  // Takes `token`, which was allowed. True when the text is complete.
+  // Takes `token`, which was allowed. True when the text is complete. Throws as
+  // allowed() does.
   bool commit(TokenId token);
 
  private:

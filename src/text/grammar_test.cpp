@@ -301,11 +301,11 @@ TEST_CASE("grammar: few patterns of properties are compared with each other") {
       Error);
 }
 
-// Each "q" may be any of 500 rules.
-std::string ambiguous_grammar() {
+// Each "q" may be any of the rules.
+std::string ambiguous_grammar(int count) {
   std::string start = "start: (";
   std::string rules;
-  for (int i = 0; i < 500; ++i) {
+  for (int i = 0; i < count; ++i) {
     start += fmt::format("{}r{}", i > 0 ? "|" : "", i);
     rules += fmt::format("r{}: \"q\"\n", i);
   }
@@ -333,7 +333,7 @@ TEST_CASE("grammar: matchers hold no more memory than there is for all") {
   limits.shared_bytes = 1'200'000;
   const Grammar grammar(
       tokenizer, tokenizer.vocab_size(), end_of_text(tokenizer), limits);
-  const std::string source = ambiguous_grammar();
+  const std::string source = ambiguous_grammar(500);
   const auto make = [&] {
     return GrammarMatcher(grammar, GrammarKind::lark, source);
   };
@@ -363,11 +363,11 @@ TEST_CASE("grammar: matchers hold no more memory than there is for all") {
 TEST_CASE("grammar: one that no memory is enough for is refused at once") {
   const Tokenizer& tokenizer = test_tokenizer("demo");
   GrammarLimits limits;
-  limits.matcher_bytes = 100'000;
-  limits.shared_bytes = 100'000;
+  limits.matcher_bytes = 200'000;
+  limits.shared_bytes = 200'000;
   const Grammar grammar(
       tokenizer, tokenizer.vocab_size(), end_of_text(tokenizer), limits);
-  const std::string large = ambiguous_grammar();
+  const std::string large = ambiguous_grammar(2000);
   CHECK_THROWS_AS(grammar.check(GrammarKind::lark, large), Error);
   CHECK_THROWS_AS(GrammarMatcher(grammar, GrammarKind::lark, large), Error);
   CHECK_NOTHROW(grammar.check(GrammarKind::regex, "[a-z]{1,9}"));

@@ -1,6 +1,6 @@
 //! The system allocator with a count of the bytes that the current thread
-//! holds, by which chat templates are stopped before they take too much memory
-//! (template/limits.rs).
+//! holds, by which chat templates (template/limits.rs) and grammars (matcher.rs)
+//! are stopped before they take too much memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -13,6 +13,10 @@ use crate::matcher::{Matcher, Memory};
 use crate::own_thread::on_own_thread;
 use crate::tokenizer::Tokenizer;
 
+/// What a matcher needs for its text to begin, beside its grammar: the first
+/// states of its lexer and a mask.
+const FIRST_TOKENS_BYTES: usize = 256 << 10;
+
 /// What matchers may cost.
 pub struct Limits {
     /// Steps of compiling; 50,000 take about a millisecond.
@@ -71,8 +75,8 @@ impl Grammar {
         on_own_thread("grammar", || {
             let before = held_bytes();
             let _matcher = self.compile(kind, source)?;
-            self.memory
-                .require_room(usize::try_from(held_bytes() - before).unwrap_or(0))
+            let held = usize::try_from(held_bytes() - before).unwrap_or(0);
+            self.memory.require_room(held + FIRST_TOKENS_BYTES)
         })
     }
 

@@ -30,7 +30,7 @@ impl Memory {
             return Err(Error::invalid_argument(format!(
                 "what the text may be by this grammar takes more than {most} bytes, which is all \
                  that the memory budget leaves for that; make the grammar smaller or less \
-                 ambiguous, or the budget larger"
+                 ambiguous, the text shorter, or the budget larger"
             )));
         }
         Ok(())
@@ -68,11 +68,12 @@ impl Share {
         let before = held_bytes();
         let result = work()?;
         self.held += held_bytes() - before;
-        self.take_for(usize::try_from(self.held).unwrap_or(0))?;
         Ok(result)
     }
 
-    fn take_for(&mut self, held: usize) -> Result<()> {
+    /// Takes what was counted. Fails where there is less.
+    fn settle(&mut self) -> Result<()> {
+        let held = usize::try_from(self.held).unwrap_or(0);
         self.memory.require_room(held)?;
         let needed = held.saturating_sub(self.memory.each);
         if needed > self.taken {
@@ -108,13 +109,14 @@ impl Matcher {
             taken: 0,
         };
         let inner = share.count(make)?;
+        share.settle()?;
         Ok(Self { inner, share })
     }
 
     /// Fills `mask`, one bit per id, and returns how many tokens are allowed.
     pub fn allowed(&mut self, mask: &mut [u32]) -> Result<usize> {
         let inner = &mut self.inner;
-        self.share.count(|| {
+        let count = self.share.count(|| {
             let set = inner
                 .compute_mask_or_eos()
                 .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
@@ -124,17 +126,23 @@ impl Matcher {
                 *word = *bits;
             }
             Ok(set.num_set())
-        })
+        })?;
+        self.share.settle()?;
+        Ok(count)
     }
 
     /// Takes a token and returns whether the text is complete.
     pub fn commit(&mut self, token: u32) -> Result<bool> {
         let inner = &mut self.inner;
-        self.share.count(|| {
+        let complete = self.share.count(|| {
             inner
                 .consume_token(token)
                 .map_err(|e| Error::invalid_argument(format!("{e:#}")))?;
             Ok(inner.is_stopped())
-        })
+        })?;
+        if !complete {
+            self.share.settle()?; // else it is soon gone
+        }
+        Ok(complete)
     }
 }
