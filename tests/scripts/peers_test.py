@@ -369,6 +369,11 @@ peers.main(["run", "--case", "ttft"])
             self.assertEqual(process.stdout.read(), "put back\n")
             self.assertEqual(process.wait(10), 143)
 
+    def test_a_row_names_no_commit_without_git(self):
+        with mock.patch.dict(os.environ, PATH=""):
+            self.assertEqual(peers.commit(), "unknown")
+
+    @unittest.skipUnless(shutil.which("git"), "needs git")
     def test_a_row_names_the_commit_and_whether_sources_differ_from_it(self):
         with tempfile.TemporaryDirectory() as folder, mock.patch.object(peers, "ROOT", pathlib.Path(folder)):
             def git(*words):
